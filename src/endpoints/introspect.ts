@@ -1,0 +1,39 @@
+import type { RouteHandlerMethod } from 'fastify'
+import type { Context } from '../context.ts'
+import { readClientCredentials } from '../protocol/client-authentication.ts'
+import { introspectionResponse } from '../protocol/introspection.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { readParameters, required } from '../protocol/parameters.ts'
+import { lookUpAccessTokens } from '../store/access-token.ts'
+import { credentialHash, equalHashes, hashSecret } from '../tokens/secret.ts'
+
+const RESOURCE_SERVER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/** Introspection endpoint (RFC 7662 §2): one look-up finds the resource server and the token that it asks about. */
+export function introspect(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const parameters = readParameters(request.body)
+    const { resourceId, secretHash } = readResourceServer(request.headers.authorization, parameters)
+    const tokenHash = credentialHash('accessToken', required(parameters, 'token'))
+    const [found] = await lookUpAccessTokens(context.db, [{ resourceId, tokenHash }])
+    if (found === undefined) throw refused('resource_server_unknown')
+    if (!equalHashes(found.secretHash, secretHash)) throw refused('resource_server_secret_wrong')
+    const { token, resourceUri } = found
+    return reply
+      .header('cache-control', 'no-store')
+      .send(introspectionResponse(token, context.config.issuer, resourceUri))
+  }
+}
+
+/** The credentials that `postern resource add` printed: the id is a UUID, the secret has nothing to decode. */
+function readResourceServer(authorization: string | undefined, parameters: ReadonlyMap<string, string>) {
+  const [reading] = readClientCredentials(authorization, parameters).readings
+  const { clientId, clientSecret } = reading ?? {}
+  if (clientId === undefined || !RESOURCE_SERVER_ID.test(clientId)) throw refused('resource_server_unknown')
+  if (clientSecret === undefined) throw refused('resource_server_secret_missing')
+  return { resourceId: clientId, secretHash: hashSecret(clientSecret) }
+}
+
+function refused(reason: string): OAuthError {
+  return new OAuthError('invalid_client', 'authentication of the resource server failed', reason)
+}

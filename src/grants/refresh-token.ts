@@ -1,0 +1,97 @@
+import type { Context } from '../context.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { required } from '../protocol/parameters.ts'
+import { decodeRefreshToken, judgeRefreshToken, type RefreshToken } from '../protocol/refresh-token.ts'
+import { resourceCandidates } from '../protocol/resource.ts'
+import { narrowScope, readScope } from '../protocol/scope.ts'
+import {
+  findTokenFamily,
+  insertAccessTokenBeside,
+  revokeTokenFamily,
+  rotateTokenFamilies,
+  type Rotation,
+  type StoredFamily,
+} from '../store/token-family.ts'
+import { nextRefreshToken, sealPair, type TokenResponse, tokenResponse, unsealPair } from '../tokens/pair.ts'
+import { decodeCredential, hashSecret, issueCredential } from '../tokens/secret.ts'
+import type { Grant } from './grant.ts'
+
+/** Refresh token grant (RFC 6749 §6): one statement rotates; only when it changes nothing the family is looked at. */
+export const refreshToken: Grant = async (context, client, parameters) => {
+  const { config, db } = context
+  const content = decodeCredential('refreshToken', required(parameters, 'refresh_token'))
+  const presented = content && decodeRefreshToken(content)
+  if (presented === undefined) throw new OAuthError('invalid_grant', NOT_VALID, 'refresh_token_malformed')
+  const resource = parameters.get('resource')
+  const accessToken = issueCredential('accessToken')
+  const next = nextRefreshToken(presented)
+  const rotation: Rotation = {
+    lineageHash: hashSecret(presented.lineage),
+    generation: presented.generation,
+    secretHash: hashSecret(presented.secret),
+    clientId: client.id,
+    requestedScope: readScope(parameters.get('scope')),
+    resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
+    newSecretHash: hashSecret(next.secret),
+    accessTokenHash: hashSecret(accessToken),
+    sealedPair: config.refreshGraceSeconds > 0 ? sealPair(accessToken, next) : undefined,
+  }
+  const [issued] = await rotateTokenFamilies(db, [rotation], config)
+  return issued === undefined ? judge(context, presented, rotation) : tokenResponse(accessToken, issued, next)
+}
+
+const NOT_VALID = 'refresh token is not valid'
+
+/** Decides what becomes of a token that rotated nothing: it converges, ends its family, or is refused. */
+async function judge(context: Context, presented: RefreshToken, rotation: Rotation): Promise<TokenResponse> {
+  const { config, db, log } = context
+  const family = await findTokenFamily(db, rotation.lineageHash, config.refreshGraceSeconds)
+  const verdict = judgeRefreshToken(family, rotation, rotation.clientId)
+  if (family !== undefined && (verdict === 'converge' || verdict === 'current')) {
+    return converge(context, family, presented, rotation)
+  }
+  if (family !== undefined && (verdict === 'replayed' || verdict === 'forged')) {
+    const ended = await revokeTokenFamily(db, family.id, `refresh_token_${verdict}`)
+    const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation, ended }
+    log.warn({ event: `refresh_token_${verdict}`, ...facts }, `refresh token ${verdict}: its family has ended`)
+  }
+  throw new OAuthError('invalid_grant', NOT_VALID, `refresh_token_${verdict.replaceAll('-', '_')}`)
+}
+
+/**
+ * Answers a superseded token inside the grace window with the current pair; a request for another scope than
+ * the pair has gets an access token of its own beside the current refresh token.
+ *
+ * The newest token comes here, too, when the request's scope or resource kept it from rotating: those are
+ * refused first, and nothing is burnt.
+ */
+async function converge(
+  context: Context,
+  family: StoredFamily,
+  presented: RefreshToken,
+  rotation: Rotation,
+): Promise<TokenResponse> {
+  const { config, db, log } = context
+  if (rotation.resourceCandidates?.includes(family.resourceUri) === false) {
+    throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
+  }
+  const scope = narrowScope(rotation.requestedScope, { resourceScope: family.scope }).join(' ')
+  if (family.sealedPair === null) throw changedMeanwhile()
+  const pair = unsealPair(family.sealedPair, presented.lineage, family.generation)
+  const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation }
+  log.info({ event: 'refresh_converged', ...facts, current_generation: family.generation }, 'refresh converged')
+  if (family.accessToken?.scope === scope) return tokenResponse(pair.accessToken, family.accessToken, pair.refreshToken)
+  const accessToken = issueCredential('accessToken')
+  const issued = await insertAccessTokenBeside(db, family.id, {
+    tokenHash: hashSecret(accessToken),
+    scope,
+    seconds: config.accessTokenSeconds,
+  })
+  if (issued === undefined) throw changedMeanwhile()
+  return tokenResponse(accessToken, issued, pair.refreshToken)
+}
+
+/** The row changed between two statements: the same request will find it settled. */
+function changedMeanwhile(): OAuthError {
+  return new OAuthError('temporarily_unavailable', 'try again', 'family_changed_meanwhile', { retryAfterSeconds: 1 })
+}

@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Kysely } from 'kysely'
+import type { Logger } from 'pino'
+import type { Config } from './config.ts'
+import type { Context } from './context.ts'
+import { startHousekeeping } from './operations/housekeeping.ts'
+import { createLog } from './operations/log.ts'
+import { createServer } from './server.ts'
+import { type Database, isDatabaseUnavailable, openDatabase, pingDatabase, readDatabaseVersion } from './store/database.ts'
+import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
+import { migrateToLatest } from './store/migrate.ts'
+import { hasUser } from './store/user.ts'
+import { createFirstUser, issueSetupLink } from './users/create.ts'
+import { createPasswordHasher } from './users/password.ts'
+
+const POOL_SIZE = 10
+/** How long the start waits for a database that is still starting itself. */
+const DATABASE_WAIT_SECONDS = 30
+/** How long a shutdown waits for requests under way. */
+const SHUTDOWN_SECONDS = 20
+
+/** The version in package.json. */
+export const VERSION: string = JSON.parse(
+  readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8'),
+).version
+
+/** A reason for not starting that an operator can act on: shown without a stack. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+/**
+ * Starts the server: database, migrations, first user, routes, housekeeping.
+ *
+ * @returns stops it all: requests under way are finished first
+ * @throws {StartError | EmbeddedPostgresError} when an operator has to act
+ */
+export async function startPostern(config: Config): Promise<() => Promise<void>> {
+  const log = createLog(config.logLevel)
+  const stops: (() => Promise<unknown>)[] = []
+  const stop = async () => {
+    for (const one of stops.splice(0).reverse()) await one()
+  }
+  try {
+    const db = await connect(config, log, stops)
+    const migrated = await migrateToLatest(db)
+    if (migrated.length > 0) log.info({ event: 'migrated', migrations: migrated }, 'database migrated')
+    const context: Context = { config, db, log, passwords: await createPasswordHasher() }
+    await provideFirstUser(context)
+    const server = await createServer(context)
+    stops.push(() => server.close())
+    await server.listen({ host: config.host, port: config.port })
+    stops.push(startHousekeeping(context))
+    const database = `PostgreSQL ${await readDatabaseVersion(db)}, ${config.databaseUrl === undefined ? `embedded in ${config.dataDirectory}` : 'external'}`
+    log.info({ event: 'started', issuer: config.issuer, database, version: VERSION }, `Postern ${VERSION} serves ${config.issuer}`)
+    return stop
+  } catch (error) {
+    await stop()
+    throw asStartError(error, config)
+  }
+}
+
+/** Stops at SIGTERM and SIGINT; a second signal, or requests that take too long, end the process at once. */
+export function stopOnSignal(stop: () => Promise<void>): void {
+  let stopping = false
+  const onSignal = () => {
+    if (stopping) process.exit(1)
+    stopping = true
+    setTimeout(() => process.exit(1), SHUTDOWN_SECONDS * 1000).unref()
+    stop().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    )
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+}
+
+async function connect(config: Config, log: Logger, stops: (() => Promise<unknown>)[]): Promise<Kysely<Database>> {
+  const onError = (error: Error) => log.warn({ event: 'connection_lost', err: error }, 'a database connection was lost')
+  if (config.databaseUrl !== undefined) {
+    const db = openDatabase({ connectionString: config.databaseUrl }, { poolSize: POOL_SIZE, onError })
+    stops.push(() => db.destroy())
+    await waitForDatabase(db, log)
+    return db
+  }
+  const embedded = await startEmbeddedPostgres({
+    dataDirectory: config.dataDirectory,
+    log: (message) => log.info({ event: 'embedded_postgres' }, message),
+  })
+  stops.push(() => embedded.stop())
+  const db = openDatabase(embedded.connection, { poolSize: POOL_SIZE, onError })
+  stops.push(() => db.destroy())
+  return db
+}
+
+/** In a container the database often starts at the same time. */
+async function waitForDatabase(db: Kysely<Database>, log: Logger): Promise<void> {
+  for (let waited = 0; ; waited += 1) {
+    try {
+      return await pingDatabase(db)
+    } catch (error) {
+      if (!isDatabaseUnavailable(error) || waited >= DATABASE_WAIT_SECONDS) throw error
+      log.info({ event: 'waiting_for_database', reason: (error as Error).message }, 'waiting for the database')
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+    }
+  }
+}
+
+/** With no user, one is created as the environment says, or else a link is printed that lets a person do it. */
+async function provideFirstUser(context: Context): Promise<void> {
+  const { config, db, log } = context
+  if (await hasUser(db)) return
+  if (config.adminUsername === undefined || config.adminPassword === undefined) {
+    // the one secret that is meant to be read in the log
+    const link = await issueSetupLink(context)
+    log.warn({ event: 'setup_link' }, `Nobody can sign in yet. Create the first administrator at ${link}`)
+    return
+  }
+  const result = await createFirstUser(context, { username: config.adminUsername, password: config.adminPassword })
+  if (result.outcome === 'refused') throw new StartError(`POSTERN_ADMIN_USERNAME, POSTERN_ADMIN_PASSWORD: ${result.problem}`)
+  if (result.outcome === 'created') log.info({ event: 'first_user_created', user_id: result.userId }, 'first user created')
+}
+
+function asStartError(error: unknown, config: Config): unknown {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  if (code === 'EADDRINUSE') return new StartError(`Port ${config.port} on ${config.host} is in use by another program; set PORT.`)
+  if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
+    return new StartError(`Postern can't listen on ${config.host}, port ${config.port}: ${String(message)}; set HOST or PORT.`)
+  }
+  if (config.databaseUrl !== undefined && (isDatabaseUnavailable(error) || /^(28|3D)/.test(String(code)))) {
+    return new StartError(`The database of DATABASE_URL can't be used: ${String(message)}.`)
+  }
+  return error
+}

@@ -1,0 +1,44 @@
+import type { Context } from '../context.ts'
+import { removeEndedRows } from '../store/ended-rows.ts'
+
+const PAUSE_SECONDS = 30
+const BATCH = 1000
+
+/**
+ * Removes what has ended, for as long as the process runs: a batch of each kind, a pause, and so on; without
+ * the pause while there is more. On one replica at a time.
+ *
+ * @returns stops it; resolves when a running batch is done
+ */
+export function startHousekeeping({ config, db, log }: Pick<Context, 'config' | 'db' | 'log'>): () => Promise<void> {
+  let stopped = false
+  let wake = () => {}
+  const work = (async () => {
+    while (!stopped) {
+      const more = await cleanUp()
+      if (more || stopped) continue
+      await new Promise<void>((resolve) => {
+        wake = resolve
+        setTimeout(resolve, PAUSE_SECONDS * 1000).unref()
+      })
+    }
+  })()
+
+  async function cleanUp(): Promise<boolean> {
+    try {
+      const result = await removeEndedRows(db, config, BATCH)
+      if (result === undefined) return false
+      if (Object.keys(result.removed).length > 0) log.debug({ event: 'housekeeping', removed: result.removed }, 'housekeeping')
+      return result.more
+    } catch (error) {
+      if (!stopped) log.warn({ event: 'housekeeping_failed', err: error }, 'housekeeping failed, and is tried again')
+      return false
+    }
+  }
+
+  return async () => {
+    stopped = true
+    wake()
+    await work
+  }
+}

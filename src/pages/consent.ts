@@ -1,0 +1,85 @@
+import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import type { GrantableRequest } from '../clients/authorization-request.ts'
+import type { Context } from '../context.ts'
+import { canBeToldApart, type ConsentQuestion } from '../protocol/consent.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { readParameters, sortParameters } from '../protocol/parameters.ts'
+import { redirectPlace } from '../protocol/redirect-uri.ts'
+import type { Session } from '../store/session.ts'
+import { digestQuestion, findConsentQuestion, issueCode, rememberConsent } from '../users/consent.ts'
+import { redirectCode, withAuthorizationRequest } from './authorization.ts'
+import { checkFormToken, formToken, readSession } from './browser.ts'
+import { queryFor } from './next-page.ts'
+import { redirectTo, sendPage } from './page.ts'
+
+/** The consent page. The authorization request travels in the query; nothing is stored before a decision. */
+export function showConsent(context: Context): RouteHandlerMethod {
+  return async (request, reply) =>
+    withAuthorizationRequest(context, reply, request.query, async (asked) => {
+      const session = await readSession(context, request)
+      if (session === undefined) return toSignIn(context, request, reply)
+      const question = (await findConsentQuestion(context, asked, session.userId)) ?? wholeQuestion(asked)
+      return showQuestion(context, request, reply, asked, question, session)
+    })
+}
+
+/** The decision. Posted twice, it redirects twice, each time with a code that works. */
+export function decideConsent(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const form = readParameters(request.body)
+    return withAuthorizationRequest(context, reply, request.query, async (asked) => {
+      const session = await readSession(context, request)
+      if (session === undefined) return toSignIn(context, request, reply)
+      checkFormToken(context, request, form.get('form_token'))
+      const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
+      if (form.get('decision') === 'deny') {
+        context.log.info({ event: 'consent_denied', ...facts }, 'consent denied')
+        throw new OAuthError('access_denied', 'the person denied the request')
+      }
+      const question = await findConsentQuestion(context, asked, session.userId)
+      const seen = [question, wholeQuestion(asked)].some((one) => one && digestQuestion(asked, one) === form.get('shown'))
+      if (question !== undefined && (form.get('decision') !== 'approve' || !seen)) {
+        return showQuestion(context, request, reply, asked, question, session) // it has changed since it was shown
+      }
+      await rememberConsent(context, asked, session.userId)
+      context.log.info({ event: 'consent_given', ...facts, scope: asked.scope.join(' ') }, 'consent given')
+      return redirectCode(context, reply, asked.target, await issueCode(context, asked, session.userId))
+    })
+  }
+}
+
+function toSignIn({ config }: Context, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return redirectTo(reply, `${config.basePath}/login?${queryFor('authorize', sortParameters(request.query).parameters)}`)
+}
+
+function wholeQuestion(asked: GrantableRequest): ConsentQuestion {
+  return { newScope: asked.scope, grantedScope: [] }
+}
+
+function showQuestion(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  asked: GrantableRequest,
+  question: ConsentQuestion,
+  session: Session,
+): FastifyReply {
+  const { basePath } = context.config
+  const { client, resource, target } = asked
+  const { parameters } = sortParameters(request.query)
+  const place = redirectPlace(target.redirectUri)
+  const uri = client.description.client_uri
+  return sendPage(reply, 'consent', {
+    action: `${basePath}/consent?${new URLSearchParams([...parameters])}`,
+    switchAction: `${basePath}/logout?${queryFor('authorize', parameters)}`,
+    formToken: formToken(context, request, reply),
+    shown: digestQuestion(asked, question),
+    client: { name: client.name ?? 'An application without a name', ...(typeof uri === 'string' ? { uri } : {}) },
+    redirect: place,
+    resource: { name: resource.name ?? resource.uri, uri: resource.uri },
+    newScopes: resource.scopes.filter(({ name }) => question.newScope.includes(name)),
+    grantedScopes: resource.scopes.filter(({ name }) => question.grantedScope.includes(name)),
+    username: session.username,
+    impersonationWarning: !canBeToldApart({ confidential: client.secret_hash !== null, redirectUri: target.redirectUri }),
+  })
+}

@@ -1,0 +1,88 @@
+import { timingSafeEqual } from 'node:crypto'
+
+const LINEAGE_BYTES = 32
+const GENERATION_BYTES = 4
+export const SECRET_BYTES = 16
+
+/** The most superseded generations that can still converge: what a family's row keeps (design: token families). */
+export const SUPERSEDED_KEPT = 8
+
+/** The three parts of a refresh token. */
+export interface RefreshToken {
+  /** 32 bytes, the same for the whole family: finds it */
+  lineage: Buffer
+  /** counts the rotations */
+  generation: number
+  /** 16 bytes, new for each generation: proves that this generation was issued */
+  secret: Buffer
+}
+
+/** Packs the parts; the result goes into a credential with prefix and checksum. */
+export function encodeRefreshToken(token: RefreshToken): Buffer {
+  const generation = Buffer.alloc(GENERATION_BYTES)
+  generation.writeUInt32BE(token.generation)
+  return Buffer.concat([token.lineage, generation, token.secret])
+}
+
+/** Unpacks the parts, or says `undefined` when the length is wrong. */
+export function decodeRefreshToken(bytes: Buffer): RefreshToken | undefined {
+  if (bytes.length !== LINEAGE_BYTES + GENERATION_BYTES + SECRET_BYTES) return undefined
+  return {
+    lineage: bytes.subarray(0, LINEAGE_BYTES),
+    generation: bytes.readUInt32BE(LINEAGE_BYTES),
+    secret: bytes.subarray(LINEAGE_BYTES + GENERATION_BYTES),
+  }
+}
+
+/** What the family's row says, as far as the judgement needs it. */
+export interface JudgedFamily {
+  clientId: string
+  /** the family, its client, its user or its resource has been ended or disabled */
+  ended: boolean
+  /** idle or absolute lifetime is over */
+  expired: boolean
+  generation: number
+  secretHash: Buffer
+  /** the generations whose grace window is still open, newest first */
+  superseded: { generation: number; secretHash: Buffer }[]
+}
+
+export type RefreshTokenVerdict =
+  | 'unknown'
+  | 'wrong-client'
+  | 'ended'
+  | 'expired'
+  | 'current'
+  | 'converge'
+  | 'replayed'
+  | 'forged'
+
+/**
+ * Decides what to do with a presented refresh token, when its rotation changed no row.
+ *
+ * Ownership is judged first, so that another client can't end this family. A token superseded within
+ * the grace window converges on the current pair, if its secret is right; anything else proves that a
+ * second party holds the lineage, and ends the family. Age is counted in generations, never in seconds.
+ *
+ * @param family `undefined` when no family has this lineage
+ * @param secretHash SHA-256 of the presented secret
+ * @returns `current` when the token is the newest one, so that something else in the request kept it from rotating
+ * @see RFC 9700 §4.14.2
+ */
+export function judgeRefreshToken(
+  family: JudgedFamily | undefined,
+  presented: { generation: number; secretHash: Buffer },
+  clientId: string,
+): RefreshTokenVerdict {
+  if (family === undefined) return 'unknown'
+  if (family.clientId !== clientId) return 'wrong-client'
+  if (family.ended) return 'ended'
+  if (family.expired) return 'expired'
+  if (presented.generation > family.generation) return 'unknown'
+  if (presented.generation === family.generation) {
+    return timingSafeEqual(family.secretHash, presented.secretHash) ? 'current' : 'forged'
+  }
+  const superseded = family.superseded.find((one) => one.generation === presented.generation)
+  if (superseded === undefined) return 'replayed'
+  return timingSafeEqual(superseded.secretHash, presented.secretHash) ? 'converge' : 'forged'
+}

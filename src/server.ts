@@ -1,0 +1,129 @@
+import type { Socket } from 'node:net'
+import cookie from '@fastify/cookie'
+import formbody from '@fastify/formbody'
+import view from '@fastify/view'
+import { Eta } from 'eta'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Context } from './context.ts'
+import { answerError } from './endpoints/answer-error.ts'
+import { allowCrossOrigin, preflight } from './endpoints/cross-origin.ts'
+import { discovery } from './endpoints/discovery.ts'
+import { live, ready } from './endpoints/health.ts'
+import { introspect } from './endpoints/introspect.ts'
+import { register } from './endpoints/register.ts'
+import { revoke } from './endpoints/revoke.ts'
+import { token } from './endpoints/token.ts'
+import { account, toAccount } from './pages/account.ts'
+import { authorize, authorizePosted } from './pages/authorize.ts'
+import { decideConsent, showConsent } from './pages/consent.ts'
+import { login, showLogin } from './pages/login.ts'
+import { logout } from './pages/logout.ts'
+import { sendErrorPage, VIEWS } from './pages/page.ts'
+import { setup, showSetup } from './pages/setup.ts'
+import { OAuthError } from './protocol/oauth-error.ts'
+import { randomId } from './tokens/secret.ts'
+
+const BODY_LIMIT = 64 * 1024 // bytes: a registration with fifty redirect URIs fits
+const LONGEST_HEADER = 32 * 1024 // bytes: an authorization request with a long state travels in the URL
+
+/** Every URL, and what answers it. All are below the issuer's path, and so are the well-knowns (RFC 8414 §3). */
+export async function createServer(context: Context): Promise<FastifyInstance> {
+  const { config } = context
+  const base = config.basePath
+  const server = createFastify(context)
+
+  // Machines: JSON, no cookies. Clients that are pages may call these from any origin …
+  await server.register(async (machines) => {
+    await acceptForms(machines)
+    allowCrossOrigin(machines)
+    machines.get(`/.well-known/oauth-authorization-server${base}`, discovery(context))
+    if (base !== '') machines.get(`${base}/.well-known/oauth-authorization-server`, discovery(context))
+    machines.post(`${base}/token`, token(context))
+    machines.post(`${base}/revoke`, revoke(context))
+    for (const path of ['/token', '/revoke', '/register', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
+    if (base !== '') machines.options('/.well-known/*', preflight)
+  })
+  if (config.registration !== 'off') {
+    await server.register(async (machines) => {
+      allowCrossOrigin(machines)
+      machines.post(`${base}/register`, register(context)) // the one endpoint that reads JSON
+    })
+  }
+  // … and these not.
+  await server.register(async (machines) => {
+    await acceptForms(machines)
+    machines.post(`${base}/introspect`, introspect(context))
+    machines.get(`${base}/health/live`, live())
+    machines.get(`${base}/health/ready`, ready(context))
+  })
+
+  // People: pages.
+  await server.register(async (pages) => {
+    await acceptForms(pages)
+    await pages.register(cookie)
+    pages.setErrorHandler((error, request, reply) => sendErrorPage(error, request, reply))
+    pages.get(`${base}/authorize`, authorize(context))
+    pages.post(`${base}/authorize`, authorizePosted(context))
+    pages.get(`${base}/login`, showLogin(context))
+    pages.post(`${base}/login`, login(context))
+    pages.post(`${base}/logout`, logout(context))
+    pages.get(`${base}/consent`, showConsent(context))
+    pages.post(`${base}/consent`, decideConsent(context))
+    pages.get(`${base}/account`, account(context))
+    pages.get(`${base}/setup`, showSetup(context))
+    pages.post(`${base}/setup`, setup(context))
+    pages.get(`${base}/`, toAccount(context))
+    if (base !== '') pages.get(base, toAccount(context))
+  })
+  return server
+}
+
+function createFastify(context: Context): FastifyInstance {
+  const { trustProxy } = context.config
+  const server = Fastify({
+    loggerInstance: context.log as FastifyBaseLogger,
+    disableRequestLogging: true, // its lines would hold queries, and so secrets
+    genReqId: randomId,
+    trustProxy: typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy,
+    bodyLimit: BODY_LIMIT,
+    forceCloseConnections: 'idle',
+    http: { maxHeaderSize: LONGEST_HEADER },
+    frameworkErrors: (error, request, reply) => {
+      answerError(context, error, request as FastifyRequest, reply as FastifyReply)
+    },
+    clientErrorHandler: answerBrokenHttp,
+  })
+  const methods = new Map<string, string[]>()
+  server.addHook('onRoute', ({ url, method }) => {
+    methods.set(url, [...(methods.get(url) ?? []), ...[method].flat()])
+  })
+  server.register(view, { engine: { eta: new Eta({ views: VIEWS, cache: true }) }, root: VIEWS })
+  server.setErrorHandler((error, request, reply) => answerError(context, error, request, reply))
+  server.setNotFoundHandler((request, reply) => {
+    const allowed = methods.get(request.url.split('?', 1)[0] ?? '')
+    if (allowed !== undefined) reply.header('allow', allowed.join(', '))
+    const error =
+      allowed === undefined
+        ? new OAuthError('not_found', 'there is nothing at this address')
+        : new OAuthError('method_not_allowed', 'this address does not accept the method')
+    const forPerson = request.headers.accept?.includes('text/html') === true && !request.url.startsWith('/.well-known/')
+    return forPerson ? sendErrorPage(error, request, reply) : answerError(context, error, request, reply)
+  })
+  return server
+}
+
+/** Bodies are forms, and nothing else. */
+async function acceptForms(server: FastifyInstance): Promise<void> {
+  server.removeAllContentTypeParsers()
+  await server.register(formbody, { bodyLimit: BODY_LIMIT })
+}
+
+/** Answers what isn't HTTP, or has headers that are too long, before there is a request. */
+function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return
+  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  const body = JSON.stringify({ error: 'invalid_request', error_description: 'the request is malformed' })
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
+  )
+}

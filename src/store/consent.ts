@@ -1,0 +1,31 @@
+import { type Kysely, sql } from 'kysely'
+import type { Database } from './database.ts'
+
+/** What a consent is about. */
+export interface ConsentKey {
+  userId: string
+  clientId: string
+  resourceId: string
+}
+
+/** The scopes that the user has consented to for this client and resource (primary key). */
+export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promise<string[] | undefined> {
+  const row = await db
+    .selectFrom('consent')
+    .select('scope')
+    .where('user_id', '=', key.userId)
+    .where('client_id', '=', key.clientId)
+    .where('resource_id', '=', key.resourceId)
+    .executeTakeFirst()
+  return row?.scope
+}
+
+/** Adds scopes to what is consented to; what was there stays. */
+export async function addConsent(db: Kysely<Database>, key: ConsentKey, scope: string[]): Promise<void> {
+  await sql`
+    insert into consent as c (user_id, client_id, resource_id, scope, granted_at)
+    values (${key.userId}, ${key.clientId}, ${key.resourceId}, ${scope}, now())
+    on conflict (user_id, client_id, resource_id) do update set
+      scope = array(select distinct unnest(c.scope || excluded.scope)),
+      granted_at = now()`.execute(db)
+}

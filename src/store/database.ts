@@ -1,0 +1,214 @@
+import { Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
+import pg from 'pg'
+
+/** A scope of a resource, as the consent page shows it. */
+export interface ResourceScope {
+  name: string
+  description: string
+}
+
+interface UserTable {
+  id: string
+  username: string
+  username_key: string
+  password_hash: string | null
+  is_administrator: boolean
+  created_at: Date
+  disabled_at: Date | null
+}
+
+interface SetupLinkTable {
+  secret_hash: Buffer
+  expires_at: Date
+}
+
+interface KnownBrowserTable {
+  secret_hash: Buffer
+  user_id: string
+  expires_at: Date
+}
+
+interface SessionTable {
+  id_hash: Buffer
+  user_id: string
+  created_at: Date
+  expires_at: Date
+}
+
+interface ThrottleTable {
+  key: Buffer
+  attempts: number
+  window_ends_at: Date
+}
+
+interface ResourceTable {
+  id: string
+  uri: string
+  name: string | null
+  secret_hash: Buffer
+  scopes: ResourceScope[]
+  is_default: boolean
+  created_at: Date
+}
+
+interface ClientTable {
+  id: string
+  name: string | null
+  secret_hash: Buffer | null
+  token_endpoint_auth_method: string
+  redirect_uris: string[]
+  grant_types: string[]
+  default_scope: string[] | null
+  bound_scope: string[] | null
+  resource_id: string | null
+  description: Record<string, unknown>
+  registration: 'open' | 'token' | 'operator'
+  registration_source: string | null
+  created_at: Date
+  unused_since: Date | null
+  disabled_at: Date | null
+}
+
+interface AuthorizationCodeTable {
+  code_hash: Buffer
+  client_id: string
+  user_id: string
+  resource_id: string
+  redirect_uri: string
+  code_challenge: string
+  scope: string[]
+  created_at: Date
+  expires_at: Date
+  redeemed_at: Date | null
+  family_id: string | null
+}
+
+interface ConsentTable {
+  user_id: string
+  client_id: string
+  resource_id: string
+  scope: string[]
+  granted_at: Date
+}
+
+interface TokenFamilyTable {
+  id: string
+  client_id: string
+  user_id: string
+  resource_id: string
+  scope: string[]
+  lineage_hash: Buffer | null
+  generation: string // int8
+  secret_hash: Buffer | null
+  superseded_secret_hashes: Buffer[]
+  superseded_at: Date[]
+  access_token_hash: Buffer
+  sealed_pair: Buffer | null
+  sealed_at: Date | null
+  created_at: Date
+  last_used_at: Date
+  expires_at: Date
+  ends_at: Date
+  revoked_at: Date | null
+  revoked_reason: string | null
+}
+
+interface AccessTokenTable {
+  token_hash: Buffer
+  family_id: string
+  resource_id: string
+  scope: string
+  issued_at: Date
+  expires_at: Date
+}
+
+/** All tables; migrations/ say what each is for. */
+export interface Database {
+  user: UserTable
+  setup_link: SetupLinkTable
+  known_browser: KnownBrowserTable
+  session: SessionTable
+  throttle: ThrottleTable
+  resource: ResourceTable
+  client: ClientTable
+  authorization_code: AuthorizationCodeTable
+  consent: ConsentTable
+  token_family: TokenFamilyTable
+  access_token: AccessTokenTable
+}
+
+export type ClientRow = Selectable<ClientTable>
+export type ResourceRow = Selectable<ResourceTable>
+export type UserRow = Selectable<UserTable>
+
+/** Where Postgres is: a URL, or the parts of one. */
+export type DatabaseConnection = { connectionString: string } | { host: string; port: number; user: string; database: string }
+
+/**
+ * Opens a pool of connections; nothing is connected until the first query.
+ *
+ * @param onError told of connections that broke while idle, which the pool replaces by itself
+ */
+export function openDatabase(
+  connection: DatabaseConnection,
+  options: { poolSize: number; onError: (error: Error) => void },
+): Kysely<Database> {
+  const pool = new pg.Pool({
+    ...connection,
+    max: options.poolSize,
+    connectionTimeoutMillis: 5_000,
+    statement_timeout: 10_000,
+    idle_in_transaction_session_timeout: 30_000,
+    application_name: 'postern',
+  })
+  pool.on('error', options.onError)
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
+}
+
+/** SQLSTATE classes and codes, and socket errors, that mean "not now": the same request may succeed later. */
+const PASSING_SQLSTATES = /^(08|53|57|25006|25P03|40001|40P01|55P03|23503)/
+const SOCKET_ERRORS: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+])
+const DRIVER_MESSAGES =
+  /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Client has encountered a connection error|Client was closed|Query read timeout|Cannot use a pool after calling end|driver has already been destroyed)/i
+
+/**
+ * Whether an error says that the database can't serve right now: away, shutting down, out of connections,
+ * a deadlock, or a row that another request removed in between. Never the client's fault.
+ */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isDatabaseUnavailable) // both addresses of a host
+  if (!(error instanceof Error)) return false
+  const { code, syscall } = error as Error & { code?: unknown; syscall?: unknown }
+  if (typeof code === 'string') {
+    if (SOCKET_ERRORS.has(code)) return syscall !== 'open' // a missing file is a bug, not an outage
+    if (code.length === 5) return PASSING_SQLSTATES.test(code)
+  }
+  return DRIVER_MESSAGES.test(error.message)
+}
+
+/** Whether an error is the violation of a unique constraint (SQLSTATE 23505). */
+export function isUniqueViolation(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '23505'
+}
+
+/** Asks the database for a sign of life. @throws when it gives none */
+export async function pingDatabase(db: Kysely<Database>): Promise<void> {
+  await sql`select 1`.execute(db)
+}
+
+/** Version of the server, such as `18.4`. */
+export async function readDatabaseVersion(db: Kysely<Database>): Promise<string> {
+  const { rows } = await sql<{ server_version: string }>`show server_version`.execute(db)
+  return rows[0]?.server_version.split(' ')[0] ?? 'unknown'
+}

@@ -1,0 +1,105 @@
+import { type Kysely, type RawBuilder, sql } from 'kysely'
+import type { Database } from './database.ts'
+
+/** What decides when rows end, as far as they don't say it themselves. */
+export interface Retention {
+  unusedClientSeconds: number
+  refreshGraceSeconds: number
+}
+
+/** Codes are kept this long, so that a late replay is still recognised; ended families, so that an operator finds them. */
+const KEPT_SECONDS = 86_400
+
+/**
+ * What housekeeping does, each in one statement that takes at most `limit` rows in the order of an index, and
+ * skips rows that others hold. The name is the table's.
+ */
+const REMOVALS: { name: string; remove: (retention: Retention, limit: number) => RawBuilder<unknown> }[] = [
+  { name: 'access_token', remove: (_, limit) => removal('access_token', 'token_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  {
+    name: 'authorization_code',
+    remove: (_, limit) => removal('authorization_code', 'code_hash', sql`created_at < ${ago(KEPT_SECONDS)}`, 'created_at', limit),
+  },
+  { name: 'session', remove: (_, limit) => removal('session', 'id_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  { name: 'known_browser', remove: (_, limit) => removal('known_browser', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  { name: 'throttle', remove: (_, limit) => removal('throttle', 'key', sql`window_ends_at < now()`, 'window_ends_at', limit) },
+  { name: 'setup_link', remove: (_, limit) => removal('setup_link', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  {
+    name: 'client',
+    remove: ({ unusedClientSeconds }, limit) =>
+      removal('client', 'id', sql`unused_since < ${ago(unusedClientSeconds)}`, 'unused_since', limit),
+  },
+  { name: 'token_family', remove: (_, limit) => removeFamilies(sql`expires_at < ${ago(KEPT_SECONDS)}`, 'expires_at', limit) },
+  { name: 'token_family', remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(KEPT_SECONDS)}`, 'revoked_at', limit) },
+  {
+    name: 'sealed_pair',
+    remove: ({ refreshGraceSeconds }, limit) => sql`
+      update token_family set sealed_pair = null, sealed_at = null
+      where id in (
+        select id from token_family where sealed_at < ${ago(refreshGraceSeconds)}
+        order by sealed_at limit ${limit} for update skip locked
+      )
+      returning 1`,
+  },
+]
+
+/** Names for metrics and the log. */
+export const REMOVAL_NAMES: readonly string[] = [...new Set(REMOVALS.map(({ name }) => name))]
+
+/** Only one replica cleans up at a time; the number is arbitrary, and used for nothing else. */
+const HOUSEKEEPING_LOCK = 7_079_837
+
+/**
+ * Removes what has ended, one batch of each kind, each in a transaction of its own.
+ *
+ * @returns how many rows went, by name, and whether a batch was full, so that there may be more; `undefined`
+ *   when another replica is at it
+ */
+export async function removeEndedRows(
+  db: Kysely<Database>,
+  retention: Retention,
+  limit: number,
+): Promise<{ removed: Record<string, number>; more: boolean } | undefined> {
+  const removed: Record<string, number> = {}
+  let more = false
+  for (const { name, remove } of REMOVALS) {
+    const count = await db.transaction().execute(async (trx) => {
+      const lock = sql<{ mine: boolean }>`select pg_try_advisory_xact_lock(${HOUSEKEEPING_LOCK}) as mine`
+      if (!(await lock.execute(trx)).rows[0]?.mine) return undefined
+      return (await remove(retention, limit).execute(trx)).rows.length
+    })
+    if (count === undefined) return undefined
+    if (count > 0) removed[name] = (removed[name] ?? 0) + count
+    more ||= count === limit
+  }
+  return { removed, more }
+}
+
+function removal(table: string, key: string, ended: RawBuilder<unknown>, order: string, limit: number): RawBuilder<unknown> {
+  return sql`
+    delete from ${sql.table(table)} where ${sql.ref(key)} in (
+      select ${sql.ref(key)} from ${sql.table(table)} where ${ended}
+      order by ${sql.ref(order)} limit ${limit} for update skip locked
+    )
+    returning 1`
+}
+
+/** A client that registered itself counts as unused again when its last family goes. */
+function removeFamilies(ended: RawBuilder<unknown>, order: string, limit: number): RawBuilder<unknown> {
+  return sql`
+    with gone as (
+      delete from token_family where id in (
+        select id from token_family where ${ended} order by ${sql.ref(order)} limit ${limit} for update skip locked
+      )
+      returning id, client_id
+    ), unused as (
+      update client c set unused_since = now()
+      where c.id in (select client_id from gone) and c.registration <> 'operator' and c.unused_since is null
+        and not exists (select from token_family f where f.client_id = c.id and f.id not in (select id from gone))
+    )
+    select 1 from gone`
+}
+
+function ago(seconds: number): RawBuilder<Date> {
+  return sql<Date>`now() - make_interval(secs => ${seconds})`
+}

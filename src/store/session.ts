@@ -1,0 +1,30 @@
+import { type Kysely, sql } from 'kysely'
+import type { Database } from './database.ts'
+
+/** A browser that is signed in. */
+export interface Session {
+  userId: string
+  username: string
+  isAdministrator: boolean
+}
+
+/** Opens a session; `seconds` is its absolute lifetime. */
+export async function insertSession(db: Kysely<Database>, idHash: Buffer, userId: string, seconds: number): Promise<void> {
+  await sql`
+    insert into session (id_hash, user_id, created_at, expires_at)
+    values (${idHash}, ${userId}, now(), now() + make_interval(secs => ${seconds}))`.execute(db)
+}
+
+/** Finds a living session of a user who is not disabled (primary keys). */
+export async function findSession(db: Kysely<Database>, idHash: Buffer): Promise<Session | undefined> {
+  const { rows } = await sql<Session>`
+    select u.id as "userId", u.username, u.is_administrator as "isAdministrator"
+    from session s join "user" u on u.id = s.user_id and u.disabled_at is null
+    where s.id_hash = ${idHash} and s.expires_at > now()`.execute(db)
+  return rows[0]
+}
+
+/** Ends a session. Repeating it is harmless. */
+export async function removeSession(db: Kysely<Database>, idHash: Buffer): Promise<void> {
+  await db.deleteFrom('session').where('id_hash', '=', idHash).execute()
+}

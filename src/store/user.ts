@@ -1,0 +1,89 @@
+import { type Kysely, sql, type Transaction } from 'kysely'
+import type { Database, UserRow } from './database.ts'
+
+/** A person to be added. */
+export interface NewUser {
+  id: string
+  username: string
+  usernameKey: string
+  passwordHash: string
+  isAdministrator: boolean
+}
+
+/** Adds a user. @returns `false` when the username is taken */
+export async function insertUser(db: Kysely<Database>, user: NewUser): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await db
+    .insertInto('user')
+    .values({
+      id: user.id,
+      username: user.username,
+      username_key: user.usernameKey,
+      password_hash: user.passwordHash,
+      is_administrator: user.isAdministrator,
+      created_at: sql`now()`,
+    })
+    .onConflict((conflict) => conflict.column('username_key').doNothing())
+    .executeTakeFirst()
+  return numInsertedOrUpdatedRows === 1n
+}
+
+/**
+ * Adds the first user, if there is none. Locks the table against other writers until the transaction ends,
+ * so that one of any number of concurrent attempts wins.
+ */
+export async function insertFirstUser(trx: Transaction<Database>, user: NewUser): Promise<boolean> {
+  await sql`lock table "user" in share row exclusive mode`.execute(trx)
+  return (await hasUser(trx)) ? false : insertUser(trx, user)
+}
+
+/** Whether any user exists. */
+export async function hasUser(db: Kysely<Database>): Promise<boolean> {
+  return (await db.selectFrom('user').select('id').limit(1).executeTakeFirst()) !== undefined
+}
+
+/** Finds a user by the key of the username (unique index). */
+export async function findUser(db: Kysely<Database>, usernameKey: string): Promise<UserRow | undefined> {
+  return db.selectFrom('user').selectAll().where('username_key', '=', usernameKey).executeTakeFirst()
+}
+
+export async function listUsers(db: Kysely<Database>): Promise<UserRow[]> {
+  return db.selectFrom('user').selectAll().orderBy('username_key').execute()
+}
+
+/**
+ * Disables or enables a user. A disabled user's sessions end; tokens are inactive while it lasts.
+ *
+ * @returns whether there is such a user
+ */
+export async function setUserDisabled(db: Kysely<Database>, usernameKey: string, disabled: boolean): Promise<boolean> {
+  const { rows } = await sql`
+    with changed as (
+      update "user" set disabled_at = ${disabled ? sql`coalesce(disabled_at, now())` : null}
+      where username_key = ${usernameKey}
+      returning id
+    ), ended as (
+      delete from session using changed where session.user_id = changed.id and ${disabled}
+    )
+    select id from changed`.execute(db)
+  return rows.length === 1
+}
+
+/** Changes the password; sessions that were opened with the old one end, and so do known browsers. */
+export async function setUserPassword(db: Kysely<Database>, usernameKey: string, passwordHash: string): Promise<boolean> {
+  const { rows } = await sql`
+    with changed as (
+      update "user" set password_hash = ${passwordHash} where username_key = ${usernameKey} returning id
+    ), ended as (
+      delete from session using changed where session.user_id = changed.id
+    ), forgotten as (
+      delete from known_browser using changed where known_browser.user_id = changed.id
+    )
+    select id from changed`.execute(db)
+  return rows.length === 1
+}
+
+/** Removes a user with everything that the user granted. @returns whether there was one */
+export async function removeUser(db: Kysely<Database>, usernameKey: string): Promise<boolean> {
+  const { numDeletedRows } = await db.deleteFrom('user').where('username_key', '=', usernameKey).executeTakeFirst()
+  return numDeletedRows === 1n
+}

@@ -1,0 +1,55 @@
+import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
+import type { IssuedAccessToken } from '../store/authorization-code.ts'
+import { encodeCredential, randomSecret, seal, unseal } from './secret.ts'
+
+/** Successful token response (RFC 6749 §5.1). */
+export interface TokenResponse {
+  access_token: string
+  token_type: 'Bearer'
+  /** seconds */
+  expires_in: number
+  refresh_token?: string
+  scope: string
+}
+
+/** The token response for what the database says was issued. */
+export function tokenResponse(
+  accessToken: string,
+  issued: IssuedAccessToken,
+  refreshToken: RefreshToken | undefined,
+): TokenResponse {
+  return {
+    access_token: accessToken,
+    token_type: 'Bearer',
+    expires_in: issued.expiresInSeconds,
+    ...(refreshToken === undefined
+      ? {}
+      : { refresh_token: encodeCredential('refreshToken', encodeRefreshToken(refreshToken)) }),
+    scope: issued.scope,
+  }
+}
+
+/** The first refresh token of a new family. */
+export function firstRefreshToken(): RefreshToken {
+  return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
+}
+
+/** The refresh token that follows one in its family. */
+export function nextRefreshToken(token: RefreshToken): RefreshToken {
+  return { lineage: token.lineage, generation: token.generation + 1, secret: randomSecret(SECRET_BYTES) }
+}
+
+/**
+ * Seals a pair for those who present a superseded token of the same family (design: refresh converges). It
+ * opens with the lineage secret alone, which the database doesn't hold, and for this generation alone.
+ */
+export function sealPair(accessToken: string, refreshToken: RefreshToken): Buffer {
+  const plain = `${refreshToken.secret.toString('base64url')} ${accessToken}`
+  return seal(refreshToken.lineage, String(refreshToken.generation), plain)
+}
+
+/** Opens the current pair of the family with this lineage. */
+export function unsealPair(sealed: Buffer, lineage: Buffer, generation: number): { accessToken: string; refreshToken: RefreshToken } {
+  const [secret = '', accessToken = ''] = unseal(lineage, String(generation), sealed).split(' ')
+  return { accessToken, refreshToken: { lineage, generation, secret: Buffer.from(secret, 'base64url') } }
+}

@@ -1,0 +1,103 @@
+import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+
+/**
+ * The kinds of credentials, each with its own prefix: secret scanners find them, and one kind is never
+ * taken for another.
+ */
+export const CREDENTIAL_PREFIXES = {
+  accessToken: 'postern_at_',
+  refreshToken: 'postern_rt_',
+  authorizationCode: 'postern_ac_',
+  clientSecret: 'postern_cs_',
+  resourceSecret: 'postern_rs_',
+  session: 'postern_ss_',
+  knownBrowser: 'postern_kb_',
+  setupLink: 'postern_su_',
+} as const
+
+export type CredentialKind = keyof typeof CREDENTIAL_PREFIXES
+
+const CREDENTIAL_BYTES = 32
+const CHECKSUM_LENGTH = 6 // the base64url of four bytes
+
+/** Random bytes; with `randomId`, the one place where randomness is read. */
+export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
+  return randomBytes(bytes)
+}
+
+/** A new identifier that needn't be secret. */
+export function randomId(): string {
+  return randomUUID()
+}
+
+/** A new credential of 256 random bits: prefix, base64url, checksum; unreserved characters only (RFC 3986 §2.3). */
+export function issueCredential(kind: CredentialKind): string {
+  return encodeCredential(kind, randomSecret())
+}
+
+/** The text form of a credential with the given content. */
+export function encodeCredential(kind: CredentialKind, content: Buffer): string {
+  const body = CREDENTIAL_PREFIXES[kind] + content.toString('base64url')
+  return body + checksum(body)
+}
+
+/** The content of a presented credential, or `undefined` when it can't have been issued as this kind. */
+export function decodeCredential(kind: CredentialKind, text: string): Buffer | undefined {
+  const prefix = CREDENTIAL_PREFIXES[kind]
+  if (!text.startsWith(prefix) || text.length > 256) return undefined
+  const body = text.slice(0, -CHECKSUM_LENGTH)
+  if (text.slice(-CHECKSUM_LENGTH) !== checksum(body)) return undefined
+  return Buffer.from(body.slice(prefix.length), 'base64url')
+}
+
+/**
+ * The hash under which a presented credential would be stored, or `undefined` when it can't have been
+ * issued as this kind: garbage is refused before any query.
+ */
+export function credentialHash(kind: CredentialKind, text: string): Buffer | undefined {
+  return decodeCredential(kind, text) === undefined ? undefined : hashSecret(text)
+}
+
+/** SHA-256: enough for values of 128 random bits and more, which can't be guessed from it. */
+export function hashSecret(secret: string | Buffer): Buffer {
+  return createHash('sha256').update(secret).digest()
+}
+
+/** Compares two hashes in constant time. */
+export function equalHashes(one: Buffer, other: Buffer): boolean {
+  return one.length === other.length && timingSafeEqual(one, other)
+}
+
+/** Compares a presented secret with the right one in constant time, whatever their lengths. */
+export function equalSecrets(presented: string, right: string): boolean {
+  return timingSafeEqual(hashSecret(presented), hashSecret(right))
+}
+
+/**
+ * Seals a text (AES-256-GCM) with a key derived from a secret that the database doesn't hold.
+ *
+ * @param boundTo what the sealed text belongs to: it opens with the same value alone
+ */
+export function seal(secret: Buffer, boundTo: string, plain: string): Buffer {
+  const nonce = randomSecret(12)
+  const cipher = createCipheriv('aes-256-gcm', sealingKey(secret), nonce).setAAD(Buffer.from(boundTo))
+  return Buffer.concat([nonce, cipher.update(plain, 'utf8'), cipher.final(), cipher.getAuthTag()])
+}
+
+/** Opens what `seal` made. @throws when the secret or `boundTo` is another, or the text was changed */
+export function unseal(secret: Buffer, boundTo: string, sealed: Buffer): string {
+  const decipher = createDecipheriv('aes-256-gcm', sealingKey(secret), sealed.subarray(0, 12))
+  decipher.setAAD(Buffer.from(boundTo)).setAuthTag(sealed.subarray(-16))
+  return decipher.update(sealed.subarray(12, -16), undefined, 'utf8') + decipher.final('utf8')
+}
+
+function sealingKey(secret: Buffer): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, '', 'postern sealed pair', 32))
+}
+
+function checksum(body: string): string {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(crc32(body))
+  return bytes.toString('base64url')
+}

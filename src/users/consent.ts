@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto'
+import type { GrantableRequest } from '../clients/authorization-request.ts'
+import type { Context } from '../context.ts'
+import { type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
+import { insertAuthorizationCode } from '../store/authorization-code.ts'
+import { addConsent, type ConsentKey, findConsent } from '../store/consent.ts'
+import { hashSecret, issueCredential } from '../tokens/secret.ts'
+
+/**
+ * What the person has to be asked before the request is granted.
+ *
+ * @returns `undefined` when an earlier consent covers it
+ */
+export async function findConsentQuestion(
+  context: Context,
+  request: GrantableRequest,
+  userId: string,
+): Promise<ConsentQuestion | undefined> {
+  const remembered = await findConsent(context.db, consentKey(request, userId))
+  const asking = { confidential: request.client.secret_hash !== null, redirectUri: request.target.redirectUri }
+  return judgeConsent(asking, request.scope, remembered, request.prompt)
+}
+
+/**
+ * A digest of everything on the consent page that the person judges. The form sends it back, so that what is
+ * approved is what was seen, also when the client or the resource has been changed in between.
+ */
+export function digestQuestion(request: GrantableRequest, question: ConsentQuestion): string {
+  const { client, resource, target } = request
+  const seen = [client.id, client.name, target.redirectUri, resource.id, resource.name, resource.scopes, question]
+  return createHash('sha256').update(JSON.stringify(seen)).digest('base64url')
+}
+
+/** Remembers that the person agreed. */
+export async function rememberConsent(context: Context, request: GrantableRequest, userId: string): Promise<void> {
+  await addConsent(context.db, consentKey(request, userId), request.scope)
+}
+
+/** Issues an authorization code for a request that the person has agreed to (RFC 6749 §4.1.2). */
+export async function issueCode(context: Context, request: GrantableRequest, userId: string): Promise<string> {
+  const code = issueCredential('authorizationCode')
+  const { client, resource, target, codeChallenge, scope } = request
+  await insertAuthorizationCode(
+    context.db,
+    {
+      codeHash: hashSecret(code),
+      clientId: client.id,
+      userId,
+      resourceId: resource.id,
+      redirectUri: target.redirectUri,
+      codeChallenge,
+      scope,
+    },
+    context.config.codeSeconds,
+  )
+  return code
+}
+
+function consentKey(request: GrantableRequest, userId: string): ConsentKey {
+  return { userId, clientId: request.client.id, resourceId: request.resource.id }
+}

@@ -1,0 +1,51 @@
+import { availableParallelism } from 'node:os'
+import argon2 from 'argon2'
+import pLimit from 'p-limit'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { randomSecret } from '../tokens/secret.ts'
+
+/** OWASP's parameters for argon2id: 19 MiB, two passes, one lane. */
+const PARAMETERS = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
+
+/** More than this many waiting sign-ins would wait longer than people do. */
+const LONGEST_QUEUE = 100
+
+/** Hashes and verifies passwords of people. */
+export interface PasswordHasher {
+  /** @returns an argon2id hash in PHC format */
+  hash(password: string): Promise<string>
+  /**
+   * Verifies a password. Without a hash (no such user) it takes as long, and says no.
+   *
+   * @throws {OAuthError} `temporarily_unavailable` when too many are waiting
+   */
+  verify(passwordHash: string | null | undefined, password: string): Promise<boolean>
+}
+
+/**
+ * Makes a hasher that runs at most one computation per core, so that a wave of sign-ins never takes all
+ * threads from the token endpoint.
+ */
+export async function createPasswordHasher(): Promise<PasswordHasher> {
+  const limit = pLimit(availableParallelism())
+  const inTurn = <T>(task: () => Promise<T>): Promise<T> => {
+    if (limit.pendingCount >= LONGEST_QUEUE) {
+      const options = { retryAfterSeconds: 5 }
+      throw new OAuthError('temporarily_unavailable', 'too many people are signing in', 'password_queue_full', options)
+    }
+    return limit(task)
+  }
+  const nobodysHash = await argon2.hash(randomSecret(), PARAMETERS)
+  return {
+    hash: async (password) => inTurn(() => argon2.hash(normalise(password), PARAMETERS)),
+    verify: async (passwordHash, password) => {
+      const right = await inTurn(() => argon2.verify(passwordHash ?? nobodysHash, normalise(password)))
+      return right && typeof passwordHash === 'string'
+    },
+  }
+}
+
+/** The same password typed on another keyboard has the same characters (NIST SP 800-63B §3.1.1.2). */
+function normalise(password: string): string {
+  return password.normalize('NFKC')
+}
