@@ -3,7 +3,13 @@ import cookie from '@fastify/cookie'
 import formbody from '@fastify/formbody'
 import view from '@fastify/view'
 import { Eta } from 'eta'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import type { Context } from './context.ts'
 import { answerError } from './endpoints/answer-error.ts'
 import { allowCrossOrigin, preflight } from './endpoints/cross-origin.ts'
@@ -82,7 +88,7 @@ function createFastify(context: Context): FastifyInstance {
   const { trustProxy } = context.config
   const server = Fastify({
     loggerInstance: context.log as FastifyBaseLogger,
-    disableRequestLogging: true, // its lines would hold queries, and so secrets
+    logController: new LogController({ disableRequestLogging: true }), // its lines would hold queries, and so secrets
     genReqId: randomId,
     trustProxy: typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy,
     bodyLimit: BODY_LIMIT,

@@ -392,31 +392,36 @@ async function takeOver<T>(
 ): Promise<Running | T> {
   const patience = AbortSignal.timeout(seconds * 1000)
   const lockAtFirst = await readLock(cluster)
-  let lockIsStale = true
+  let mayBeStale = lockAtFirst !== undefined
   for (;;) {
     cluster.stopping.signal.throwIfAborted()
+    let refusal: string | undefined
     if (await answers(cluster)) {
-      lockIsStale = false
+      mayBeStale = false
       const value = await whenAnswered?.()
       if (value !== undefined) return value
     } else {
       const outcome = await launch(cluster)
       if ('ended' in outcome) return outcome
+      refusal = outcome.reason
       if (!outcome.locked) {
         throw new EmbeddedPostgresError(
-          `The embedded Postgres in ${cluster.folder} doesn't start: ${outcome.reason}. Put this right, choose another DATA_DIR, or ${OWN_POSTGRES}.`,
+          `The embedded Postgres in ${cluster.folder} doesn't start: ${refusal}. Put this right, choose another DATA_DIR, or ${OWN_POSTGRES}.`,
         )
       }
     }
     if (patience.aborted) {
-      // Postgres takes any process with the number in its lock file for itself. But one that lives would have answered
-      // by now; the number is left over from before a crash, and another program has got it.
-      if (!lockIsStale || lockAtFirst === undefined || (await readLock(cluster))?.text !== lockAtFirst.text) {
+      const lock = await readLock(cluster)
+      if (!mayBeStale || lock?.text !== lockAtFirst?.text || !refusal?.includes('already exists')) {
+        const holder =
+          refusal === undefined ? await describeHolder(cluster) : `Postgres with pid ${lock?.pid}: ${refusal}`
         throw new EmbeddedPostgresError(
-          `The embedded Postgres in ${cluster.folder} is in use by another process (${await describeHolder(cluster)}): stop that one, choose another DATA_DIR, or ${OWN_POSTGRES}.`,
+          `The embedded Postgres in ${cluster.folder} is in use by another process (${holder}): stop that one, choose another DATA_DIR, or ${OWN_POSTGRES}.`,
         )
       }
-      lockIsStale = false
+      // Postgres takes any process that has the pid in its lock file for itself. But one that lives would have answered
+      // by now: the file is left over from a crash, and another program has got the pid.
+      mayBeStale = false
       for (const file of [`${SOCKET}.lock`, 'postmaster.pid']) await rm(join(cluster.folder, file), { force: true })
     }
     await delay(100)
@@ -454,7 +459,7 @@ async function describeHolder(cluster: Cluster): Promise<string> {
     await client.end()
     return `pid ${/\d+$/.exec(rows[0].name)?.[0] ?? (await readLock(cluster))?.pid}`
   } catch {
-    return `Postgres has pid ${(await readLock(cluster))?.pid}`
+    return `Postgres with pid ${(await readLock(cluster))?.pid}`
   }
 }
 
@@ -489,7 +494,7 @@ async function launch(cluster: Cluster): Promise<Running | { reason: string; loc
   leash.on('error', () => undefined)
   const ended = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
-    child.on('error', (error) => child.pid === undefined && resolve(error.message)) // else it's about `signal`
+    child.on('error', (error) => child.pid === undefined && resolve(`${error.message} in ${cluster.folder}`)) // else it's about `signal`
   }).then((reason) => {
     hasEnded = true
     leash.end('\n') // the watcher may go home
@@ -502,7 +507,7 @@ async function launch(cluster: Cluster): Promise<Running | { reason: string; loc
   const closed = once(child, 'close').catch(() => undefined)
   for (;;) {
     if (hasEnded) {
-      await Promise.race([closed, delay(1000)]) // for its last words
+      await Promise.race([closed, delay(1000, undefined, { ref: false })]) // for its last words
       const complaints = said.filter((line) => /FATAL|PANIC|ERROR|LOG: {2}could not/.test(line))
       const reason = (complaints.length > 0 ? complaints : [...said, await ended]).join('; ')
       return {
@@ -537,7 +542,7 @@ async function supervise(cluster: Cluster, launched: Running): Promise<EmbeddedP
       const reason = await running.ended
       if (signal.aborted) return
       pause = steady.aborted ? 100 : Math.min(pause * 2, 10_000)
-      cluster.log(`The embedded Postgres isn't running (${reason}): it is started again`)
+      cluster.log(`The embedded Postgres is started again, because it isn't running: ${reason}`)
       await delay(pause, undefined, { signal }).catch(() => undefined)
       if (signal.aborted) return
       running = await takeOver(cluster, 3).catch((error: Error) => ({

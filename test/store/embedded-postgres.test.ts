@@ -209,7 +209,7 @@ t.test('Postgres is started again, at the same address, when it is killed alone'
   const killed = await readPid(dataDirectory)
   process.kill(killed, 'SIGKILL')
   t.equal(await until(async () => (await readPid(dataDirectory)) !== killed && countRows(postgres)), 1)
-  t.match(messages[0], "The embedded Postgres isn't running (SIGKILL): it is started again")
+  t.match(messages[0], "The embedded Postgres is started again, because it isn't running: SIGKILL")
 
   process.kill(await readPid(dataDirectory), 'SIGKILL')
   await postgres.stop()
