@@ -50,12 +50,7 @@ function seconds(least: number, most: number) {
     .string()
     .regex(/^\d{1,9}$/, 'must be a whole number of seconds')
     .transform(Number)
-    .pipe(
-      z
-        .number()
-        .min(least, `must be at least ${least} seconds`)
-        .max(most, `must be at most ${most} seconds`),
-    )
+    .pipe(z.number().min(least, `must be at least ${least} seconds`).max(most, `must be at most ${most} seconds`))
 }
 
 const onOff = z.enum(['on', 'off'], { error: 'must be on or off' }).transform((word) => word === 'on')
@@ -163,7 +158,8 @@ const SETTINGS = {
   },
   registration: {
     name: 'POSTERN_REGISTRATION',
-    meaning: 'open: any client may register; token: with POSTERN_REGISTRATION_TOKEN; off: only an operator adds clients',
+    meaning:
+      'open: any client may register; token: with POSTERN_REGISTRATION_TOKEN; off: only an operator adds clients',
     fallback: 'open',
     schema: z.enum(['open', 'token', 'off'], { error: 'must be open, token or off' }),
   },
@@ -239,7 +235,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   const values: Record<string, unknown> = {}
   for (const [key, setting] of Object.entries<Setting>(SETTINGS)) {
     const given = key === 'issuer' ? { ...setting, fallback: defaultIssuer(environment) } : setting
-    const text = valueOf(given, environment, problems)
+    const text = readValue(given, environment, problems)
     if (text === undefined) continue
     const parsed = setting.schema.safeParse(text)
     if (parsed.success) values[key] = parsed.data
@@ -279,7 +275,7 @@ const EMPTY = {
 }
 
 /** An empty value counts as absent: compose files pass variables that nobody set. */
-function valueOf(setting: Setting, environment: NodeJS.ProcessEnv, problems: string[]): string | undefined {
+function readValue(setting: Setting, environment: NodeJS.ProcessEnv, problems: string[]): string | undefined {
   const direct = environment[setting.name] || undefined
   const fileName = setting.secret ? environment[`${setting.name}_FILE`] || undefined : undefined
   if (direct !== undefined && fileName !== undefined) {
@@ -299,7 +295,9 @@ function valueOf(setting: Setting, environment: NodeJS.ProcessEnv, problems: str
 
 /** Typing errors in names would otherwise go unseen. Kubernetes injects POSTERN_SERVICE_… and POSTERN_PORT… by itself. */
 function unknownNames(environment: NodeJS.ProcessEnv): string[] {
-  const known = new Set(Object.values<Setting>(SETTINGS).flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])))
+  const known = new Set(
+    Object.values<Setting>(SETTINGS).flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])),
+  )
   return Object.keys(environment)
     .filter((name) => name.startsWith('POSTERN_') && !/^POSTERN_(SERVICE_|PORT(_|$))/.test(name) && !known.has(name))
     .map((name) => `${name} is not a setting of Postern; postern serve --help lists them`)
@@ -313,7 +311,8 @@ function issuerProblem(text: string): string | undefined {
   if (!URL.canParse(text)) return 'must be a URL such as https://auth.example.com'
   const url = new URL(text)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'must begin with https://'
-  if (url.search !== '' || text.includes('#') || text.includes('?')) return 'must have no query and no fragment (RFC 8414 §2)'
+  if (url.search !== '' || text.includes('#') || text.includes('?'))
+    return 'must have no query and no fragment (RFC 8414 §2)'
   if (url.username !== '' || url.password !== '') return 'must hold no credentials'
   if (url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
     return 'must begin with https://; http is for localhost alone'

@@ -7,7 +7,13 @@ import type { Context } from './context.ts'
 import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
 import { createServer } from './server.ts'
-import { type Database, isDatabaseUnavailable, openDatabase, pingDatabase, readDatabaseVersion } from './store/database.ts'
+import {
+  type Database,
+  isDatabaseUnavailable,
+  openDatabase,
+  pingDatabase,
+  readDatabaseVersion,
+} from './store/database.ts'
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
 import { migrateToLatest } from './store/migrate.ts'
 import { hasUser } from './store/user.ts'
@@ -53,7 +59,10 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
     await server.listen({ host: config.host, port: config.port })
     stops.push(startHousekeeping(context))
     const database = `PostgreSQL ${await readDatabaseVersion(db)}, ${config.databaseUrl === undefined ? `embedded in ${config.dataDirectory}` : 'external'}`
-    log.info({ event: 'started', issuer: config.issuer, database, version: VERSION }, `Postern ${VERSION} serves ${config.issuer}`)
+    log.info(
+      { event: 'started', issuer: config.issuer, database, version: VERSION },
+      `Postern ${VERSION} serves ${config.issuer}`,
+    )
     return stop
   } catch (error) {
     await stop()
@@ -119,15 +128,20 @@ async function provideFirstUser(context: Context): Promise<void> {
     return
   }
   const result = await createFirstUser(context, { username: config.adminUsername, password: config.adminPassword })
-  if (result.outcome === 'refused') throw new StartError(`POSTERN_ADMIN_USERNAME, POSTERN_ADMIN_PASSWORD: ${result.problem}`)
-  if (result.outcome === 'created') log.info({ event: 'first_user_created', user_id: result.userId }, 'first user created')
+  if (result.outcome === 'refused')
+    throw new StartError(`POSTERN_ADMIN_USERNAME, POSTERN_ADMIN_PASSWORD: ${result.problem}`)
+  if (result.outcome === 'created')
+    log.info({ event: 'first_user_created', user_id: result.userId }, 'first user created')
 }
 
 function asStartError(error: unknown, config: Config): unknown {
   const { code, message } = error as { code?: unknown; message?: unknown }
-  if (code === 'EADDRINUSE') return new StartError(`Port ${config.port} on ${config.host} is in use by another program; set PORT.`)
+  if (code === 'EADDRINUSE')
+    return new StartError(`Port ${config.port} on ${config.host} is in use by another program; set PORT.`)
   if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
-    return new StartError(`Postern can't listen on ${config.host}, port ${config.port}: ${String(message)}; set HOST or PORT.`)
+    return new StartError(
+      `Postern can't listen on ${config.host}, port ${config.port}: ${String(message)}; set HOST or PORT.`,
+    )
   }
   if (config.databaseUrl !== undefined && (isDatabaseUnavailable(error) || /^(28|3D)/.test(String(code)))) {
     return new StartError(`The database of DATABASE_URL can't be used: ${String(message)}.`)

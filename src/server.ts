@@ -46,7 +46,8 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     if (base !== '') machines.get(`${base}/.well-known/oauth-authorization-server`, discovery(context))
     machines.post(`${base}/token`, token(context))
     machines.post(`${base}/revoke`, revoke(context))
-    for (const path of ['/token', '/revoke', '/register', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
+    for (const path of ['/token', '/revoke', '/register', '/.well-known/*'])
+      machines.options(`${base}${path}`, preflight)
     if (base !== '') machines.options('/.well-known/*', preflight)
   })
   if (config.registration !== 'off') {

@@ -27,7 +27,9 @@ export async function authenticateClient(
     if (client === undefined) continue
     if (client.disabled_at !== null) reason = 'client_disabled'
     else if (proves(client, method, clientSecret)) return client
-    else reason = client.secret_hash !== null && clientSecret === undefined ? 'client_secret_missing' : 'client_secret_wrong'
+    else
+      reason =
+        client.secret_hash !== null && clientSecret === undefined ? 'client_secret_missing' : 'client_secret_wrong'
   }
   throw new OAuthError('invalid_client', 'client authentication failed', reason)
 }

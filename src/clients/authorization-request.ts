@@ -34,7 +34,8 @@ export async function proveClient(
   parameters: Parameters,
 ): Promise<{ client: ClientRow; target: RedirectTarget }> {
   const client = await findClient(context.db, required(parameters, 'client_id'))
-  if (client === undefined) throw new OAuthError('invalid_client', 'this client is not registered here', 'client_unknown')
+  if (client === undefined)
+    throw new OAuthError('invalid_client', 'this client is not registered here', 'client_unknown')
   if (client.disabled_at !== null) throw new OAuthError('invalid_client', 'this client is disabled', 'client_disabled')
   return { client, target: proveRedirectTarget(client.redirect_uris, parameters) }
 }
@@ -63,12 +64,20 @@ export async function judgeAuthorizationRequest(
   return { ...request, client, resource, scope }
 }
 
-async function requestedResource(context: Context, requested: string | undefined, client: ClientRow): Promise<ResourceRow> {
+async function requestedResource(
+  context: Context,
+  requested: string | undefined,
+  client: ClientRow,
+): Promise<ResourceRow> {
   const candidates = requested === undefined ? undefined : resourceCandidates(requested)
   const resource = await findResource(context.db, candidates, client.resource_id ?? undefined)
   if (resource !== undefined) return resource
   if ((await findResource(context.db, undefined)) === undefined) {
-    throw new OAuthError('invalid_target', 'no resource server has been added to this authorization server', NO_RESOURCE)
+    throw new OAuthError(
+      'invalid_target',
+      'no resource server has been added to this authorization server',
+      NO_RESOURCE,
+    )
   }
   throw new OAuthError('invalid_target', 'this resource is not known here, or not for this client', 'resource_unknown')
 }

@@ -4,7 +4,12 @@ import { asOAuthError } from '../operations/fault.ts'
 import type { OAuthError } from '../protocol/oauth-error.ts'
 
 /** Answers a machine with OAuth JSON, whatever went wrong (RFC 6749 §5.2). */
-export function answerError({ config }: Context, error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function answerError(
+  { config }: Context,
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
   const shown = asOAuthError(error, request.log, request.routeOptions.url)
   reply.code(shown.status).header('cache-control', 'no-store').header('x-request-id', request.id)
   if (shown.retryAfterSeconds !== undefined) reply.header('retry-after', shown.retryAfterSeconds)

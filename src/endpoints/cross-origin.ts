@@ -1,6 +1,9 @@
 import type { FastifyInstance, RouteHandlerMethod } from 'fastify'
 
-const ALLOW_ORIGIN = { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'www-authenticate, retry-after' }
+const ALLOW_ORIGIN = {
+  'access-control-allow-origin': '*',
+  'access-control-expose-headers': 'www-authenticate, retry-after',
+}
 
 const PREFLIGHT = {
   ...ALLOW_ORIGIN,

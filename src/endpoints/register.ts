@@ -15,7 +15,12 @@ const text = z
   .nullish()
   .transform((value) => value ?? undefined)
 const texts = z
-  .array(z.string().max(2048).refine((value) => !value.includes('\0') && value.isWellFormed()))
+  .array(
+    z
+      .string()
+      .max(2048)
+      .refine((value) => !value.includes('\0') && value.isWellFormed()),
+  )
   .max(50)
   .nullish()
   .transform((value) => value ?? undefined)
@@ -46,11 +51,18 @@ export function register(context: Context): RouteHandlerMethod {
     if (!requested.success) {
       const member = requested.error.issues[0]?.path[0]
       const code = member === 'redirect_uris' ? 'invalid_redirect_uri' : 'invalid_client_metadata'
-      throw new OAuthError(code, typeof member === 'string' ? `${member} has an unusable value` : 'the body is not a JSON object')
+      throw new OAuthError(
+        code,
+        typeof member === 'string' ? `${member} has an unusable value` : 'the body is not a JSON object',
+      )
     }
     const metadata = effectiveClientMetadata(requested.data, context.config.redirectSchemes)
     const client = await registerClient(context, metadata, { registration, network: networkOf(request.ip) })
-    const facts = { client_id: client.client_id, client_name: client.client_name, method: client.token_endpoint_auth_method }
+    const facts = {
+      client_id: client.client_id,
+      client_name: client.client_name,
+      method: client.token_endpoint_auth_method,
+    }
     context.log.info({ event: 'client_registered', ...facts }, 'client registered')
     return reply.code(201).header('cache-control', 'no-store').send(client)
   }

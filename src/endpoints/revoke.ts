@@ -24,7 +24,10 @@ export function revoke(context: Context): RouteHandlerMethod {
     if (refreshToken !== undefined) {
       const familyId = await revokeTokenFamilyOfClient(context.db, hashSecret(refreshToken.lineage), client.id)
       if (familyId !== undefined) {
-        context.log.info({ event: 'revoked_by_client', client_id: client.id, family_id: familyId }, 'family ended by its client')
+        context.log.info(
+          { event: 'revoked_by_client', client_id: client.id, family_id: familyId },
+          'family ended by its client',
+        )
       }
     }
     return reply.header('cache-control', 'no-store').send()

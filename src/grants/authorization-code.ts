@@ -50,7 +50,10 @@ async function refusal({ db, log }: Context, redemption: Redemption): Promise<OA
   const verdict: AuthorizationCodeVerdict = judgeAuthorizationCode(code, redemption)
   if (verdict === 'replayed' && code !== undefined && code.familyId !== null) {
     const ended = await revokeTokenFamily(db, code.familyId, 'code_replayed')
-    log.warn({ event: 'code_replayed', client_id: redemption.clientId, family_id: code.familyId, ended }, 'code replayed')
+    log.warn(
+      { event: 'code_replayed', client_id: redemption.clientId, family_id: code.familyId, ended },
+      'code replayed',
+    )
   }
   if (verdict === 'refused' && redemption.resourceCandidates?.includes(code?.resourceUri ?? '') === false) {
     return new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')

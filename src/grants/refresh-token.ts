@@ -7,9 +7,9 @@ import { narrowScope, readScope } from '../protocol/scope.ts'
 import {
   findTokenFamily,
   insertAccessTokenBeside,
+  type Rotation,
   revokeTokenFamily,
   rotateTokenFamilies,
-  type Rotation,
   type StoredFamily,
 } from '../store/token-family.ts'
 import { nextRefreshToken, sealPair, type TokenResponse, tokenResponse, unsealPair } from '../tokens/pair.ts'

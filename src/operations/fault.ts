@@ -8,7 +8,11 @@ import { isDatabaseUnavailable } from '../store/database.ts'
  *
  * @param log of the request, so that the line carries its id
  */
-export function asOAuthError(error: unknown, log: Pick<Logger, 'info' | 'error'>, route: string | undefined): OAuthError {
+export function asOAuthError(
+  error: unknown,
+  log: Pick<Logger, 'info' | 'error'>,
+  route: string | undefined,
+): OAuthError {
   if (error instanceof OAuthError) {
     log.info({ event: 'refused', error: error.code, reason: error.reason, route }, 'request refused')
     return error
@@ -16,7 +20,12 @@ export function asOAuthError(error: unknown, log: Pick<Logger, 'info' | 'error'>
   if (isDatabaseUnavailable(error)) {
     log.error({ event: 'database_unavailable', err: error, route }, 'database unavailable')
     const options = { retryAfterSeconds: 2 }
-    return new OAuthError('temporarily_unavailable', 'the server is not available right now', 'database_unavailable', options)
+    return new OAuthError(
+      'temporarily_unavailable',
+      'the server is not available right now',
+      'database_unavailable',
+      options,
+    )
   }
   const { statusCode, code } = error as { statusCode?: unknown; code?: unknown }
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {

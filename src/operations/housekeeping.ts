@@ -28,7 +28,8 @@ export function startHousekeeping({ config, db, log }: Pick<Context, 'config' | 
     try {
       const result = await removeEndedRows(db, config, BATCH)
       if (result === undefined) return false
-      if (Object.keys(result.removed).length > 0) log.debug({ event: 'housekeeping', removed: result.removed }, 'housekeeping')
+      if (Object.keys(result.removed).length > 0)
+        log.debug({ event: 'housekeeping', removed: result.removed }, 'housekeeping')
       return result.more
     } catch (error) {
       if (!stopped) log.warn({ event: 'housekeeping_failed', err: error }, 'housekeeping failed, and is tried again')

@@ -8,6 +8,8 @@ export function networkOf(address: string): string {
   if (!ipaddr.isValid(address)) return 'unknown'
   const parsed = ipaddr.process(address) // IPv4 in IPv6 becomes IPv4
   if (parsed.kind() === 'ipv4') return parsed.toString()
-  const [network] = ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString().replace(/%.*/, '')}/64`).toString().split('%')
+  const [network] = ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString().replace(/%.*/, '')}/64`)
+    .toString()
+    .split('%')
   return `${network}/64`
 }

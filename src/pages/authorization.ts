@@ -1,5 +1,10 @@
 import type { FastifyReply } from 'fastify'
-import { type GrantableRequest, judgeAuthorizationRequest, NO_RESOURCE, proveClient } from '../clients/authorization-request.ts'
+import {
+  type GrantableRequest,
+  judgeAuthorizationRequest,
+  NO_RESOURCE,
+  proveClient,
+} from '../clients/authorization-request.ts'
 import type { Context } from '../context.ts'
 import { type RedirectTarget, responseUri } from '../protocol/authorization-request.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
@@ -40,12 +45,22 @@ export async function withAuthorizationRequest(
 }
 
 /** Sends the browser back to the client with a code (RFC 6749 §4.1.2). */
-export function redirectCode({ config }: Context, reply: FastifyReply, target: RedirectTarget, code: string): FastifyReply {
+export function redirectCode(
+  { config }: Context,
+  reply: FastifyReply,
+  target: RedirectTarget,
+  code: string,
+): FastifyReply {
   return redirectTo(reply, responseUri(target, { code }, issOf(config)))
 }
 
 /** Sends the browser back to the client with an error (RFC 6749 §4.1.2.1). */
-export function redirectError({ config }: Context, reply: FastifyReply, target: RedirectTarget, error: OAuthError): FastifyReply {
+export function redirectError(
+  { config }: Context,
+  reply: FastifyReply,
+  target: RedirectTarget,
+  error: OAuthError,
+): FastifyReply {
   const errorUri = config.errorUri === undefined ? {} : { error_uri: `${config.errorUri}#${error.code}` }
   return redirectTo(reply, responseUri(target, { ...error.toJSON(), ...errorUri }, issOf(config)))
 }

@@ -85,5 +85,7 @@ export const FORM_EXPIRED = 'form_expired'
 const FORM_SECRET = /^[A-Za-z0-9_-]{43}$/
 
 function tokenOf(secret: string, sessionId: string | undefined): string {
-  return createHmac('sha256', secret).update(sessionId ?? '').digest('base64url')
+  return createHmac('sha256', secret)
+    .update(sessionId ?? '')
+    .digest('base64url')
 }

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
 import type { Context } from '../context.ts'
-import { canBeToldApart, type ConsentQuestion } from '../protocol/consent.ts'
+import { type ConsentQuestion, canBeToldApart } from '../protocol/consent.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, sortParameters } from '../protocol/parameters.ts'
 import { redirectPlace } from '../protocol/redirect-uri.ts'
@@ -37,7 +37,9 @@ export function decideConsent(context: Context): RouteHandlerMethod {
         throw new OAuthError('access_denied', 'the person denied the request')
       }
       const question = await findConsentQuestion(context, asked, session.userId)
-      const seen = [question, wholeQuestion(asked)].some((one) => one && digestQuestion(asked, one) === form.get('shown'))
+      const seen = [question, wholeQuestion(asked)].some(
+        (one) => one && digestQuestion(asked, one) === form.get('shown'),
+      )
       if (question !== undefined && (form.get('decision') !== 'approve' || !seen)) {
         return showQuestion(context, request, reply, asked, question, session) // it has changed since it was shown
       }
@@ -49,7 +51,10 @@ export function decideConsent(context: Context): RouteHandlerMethod {
 }
 
 function toSignIn({ config }: Context, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return redirectTo(reply, `${config.basePath}/login?${queryFor('authorize', sortParameters(request.query).parameters)}`)
+  return redirectTo(
+    reply,
+    `${config.basePath}/login?${queryFor('authorize', sortParameters(request.query).parameters)}`,
+  )
 }
 
 function wholeQuestion(asked: GrantableRequest): ConsentQuestion {
@@ -80,6 +85,9 @@ function showQuestion(
     newScopes: resource.scopes.filter(({ name }) => question.newScope.includes(name)),
     grantedScopes: resource.scopes.filter(({ name }) => question.grantedScope.includes(name)),
     username: session.username,
-    impersonationWarning: !canBeToldApart({ confidential: client.secret_hash !== null, redirectUri: target.redirectUri }),
+    impersonationWarning: !canBeToldApart({
+      confidential: client.secret_hash !== null,
+      redirectUri: target.redirectUri,
+    }),
   })
 }

@@ -5,7 +5,15 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters } from '../protocol/parameters.ts'
 import { findClient } from '../store/client.ts'
 import { signIn, signOut } from '../users/sign-in.ts'
-import { checkFormToken, FORM_EXPIRED, formToken, giveKnownBrowser, giveSession, sentKnownBrowser, sentSessionId } from './browser.ts'
+import {
+  checkFormToken,
+  FORM_EXPIRED,
+  formToken,
+  giveKnownBrowser,
+  giveSession,
+  sentKnownBrowser,
+  sentSessionId,
+} from './browser.ts'
 import { nextAddress, queryFor, readNextPage } from './next-page.ts'
 import { redirectTo, sendPage } from './page.ts'
 
@@ -25,7 +33,13 @@ export function login(context: Context): RouteHandlerMethod {
       checkFormToken(context, request, form.get('form_token'))
     } catch (error) {
       if (!(error instanceof OAuthError) || error.reason !== FORM_EXPIRED) throw error
-      return showForm(context, request, reply.code(403), username, 'This page was no longer valid. Please try once more.')
+      return showForm(
+        context,
+        request,
+        reply.code(403),
+        username,
+        'This page was no longer valid. Please try once more.',
+      )
     }
     const result = await signIn(context, {
       username,

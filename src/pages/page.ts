@@ -58,7 +58,11 @@ interface Models {
 }
 
 /** Answers with a page. */
-export function sendPage<Name extends keyof Models>(reply: FastifyReply, name: Name, model: Models[Name]): FastifyReply {
+export function sendPage<Name extends keyof Models>(
+  reply: FastifyReply,
+  name: Name,
+  model: Models[Name],
+): FastifyReply {
   return reply.headers(PAGE_HEADERS).view(name, { ...model, style: STYLE })
 }
 
@@ -106,7 +110,8 @@ const WORDS: Record<string, { title: string; explanation: string; hint?: string 
   },
   [FORM_EXPIRED]: {
     title: 'This page is no longer valid',
-    explanation: 'It was open for long, or you have signed in or out since. Go back to the application and start again.',
+    explanation:
+      'It was open for long, or you have signed in or out since. Go back to the application and start again.',
   },
   setup_link_not_valid: {
     title: 'This link is no longer good',
@@ -121,4 +126,3 @@ const WORDS: Record<string, { title: string; explanation: string; hint?: string 
     explanation: 'The service can’t answer for a moment. Please try again soon.',
   },
 }
-

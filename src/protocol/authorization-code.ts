@@ -40,7 +40,10 @@ export const REDEMPTION_RETRY_SECONDS = 10
  *   good, so that its user, client or resource has been disabled or removed
  * @see RFC 6749 §4.1.2, RFC 9700 §4.5.3
  */
-export function judgeAuthorizationCode(code: JudgedCode | undefined, presented: PresentedCode): AuthorizationCodeVerdict {
+export function judgeAuthorizationCode(
+  code: JudgedCode | undefined,
+  presented: PresentedCode,
+): AuthorizationCodeVerdict {
   if (code === undefined) return 'unknown'
   if (code.clientId !== presented.clientId) return 'wrong-client'
   if (presented.redirectUri !== undefined && presented.redirectUri !== code.redirectUri) return 'wrong-redirect-uri'

@@ -95,7 +95,11 @@ export function readAuthorizationRequest(target: RedirectTarget, parameters: Par
  *
  * @param issuer `undefined` leaves `iss` out
  */
-export function responseUri(target: RedirectTarget, response: Record<string, string>, issuer: string | undefined): string {
+export function responseUri(
+  target: RedirectTarget,
+  response: Record<string, string>,
+  issuer: string | undefined,
+): string {
   const { redirectUri, state } = target
   const parameters = Object.entries({
     ...response,

@@ -37,7 +37,12 @@ export function authorizationServerMetadata(facts: MetadataFacts) {
 }
 
 /** The document that a resource server should serve about itself (RFC 9728 §2), and where. */
-export function protectedResourceMetadata(resource: string, name: string | null, issuer: string, scopes: readonly string[]) {
+export function protectedResourceMetadata(
+  resource: string,
+  name: string | null,
+  issuer: string,
+  scopes: readonly string[],
+) {
   return {
     url: protectedResourceMetadataUrl(resource),
     document: {

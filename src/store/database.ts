@@ -142,7 +142,9 @@ export type ResourceRow = Selectable<ResourceTable>
 export type UserRow = Selectable<UserTable>
 
 /** Where Postgres is: a URL, or the parts of one. */
-export type DatabaseConnection = { connectionString: string } | { host: string; port: number; user: string; database: string }
+export type DatabaseConnection =
+  | { connectionString: string }
+  | { host: string; port: number; user: string; database: string }
 
 /**
  * Opens a pool of connections; nothing is connected until the first query.

@@ -15,22 +15,44 @@ const KEPT_SECONDS = 86_400
  * skips rows that others hold. The name is the table's.
  */
 const REMOVALS: { name: string; remove: (retention: Retention, limit: number) => RawBuilder<unknown> }[] = [
-  { name: 'access_token', remove: (_, limit) => removal('access_token', 'token_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  {
+    name: 'access_token',
+    remove: (_, limit) => removal('access_token', 'token_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
   {
     name: 'authorization_code',
-    remove: (_, limit) => removal('authorization_code', 'code_hash', sql`created_at < ${ago(KEPT_SECONDS)}`, 'created_at', limit),
+    remove: (_, limit) =>
+      removal('authorization_code', 'code_hash', sql`created_at < ${ago(KEPT_SECONDS)}`, 'created_at', limit),
   },
-  { name: 'session', remove: (_, limit) => removal('session', 'id_hash', sql`expires_at < now()`, 'expires_at', limit) },
-  { name: 'known_browser', remove: (_, limit) => removal('known_browser', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit) },
-  { name: 'throttle', remove: (_, limit) => removal('throttle', 'key', sql`window_ends_at < now()`, 'window_ends_at', limit) },
-  { name: 'setup_link', remove: (_, limit) => removal('setup_link', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit) },
+  {
+    name: 'session',
+    remove: (_, limit) => removal('session', 'id_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
+  {
+    name: 'known_browser',
+    remove: (_, limit) => removal('known_browser', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
+  {
+    name: 'throttle',
+    remove: (_, limit) => removal('throttle', 'key', sql`window_ends_at < now()`, 'window_ends_at', limit),
+  },
+  {
+    name: 'setup_link',
+    remove: (_, limit) => removal('setup_link', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
   {
     name: 'client',
     remove: ({ unusedClientSeconds }, limit) =>
       removal('client', 'id', sql`unused_since < ${ago(unusedClientSeconds)}`, 'unused_since', limit),
   },
-  { name: 'token_family', remove: (_, limit) => removeFamilies(sql`expires_at < ${ago(KEPT_SECONDS)}`, 'expires_at', limit) },
-  { name: 'token_family', remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(KEPT_SECONDS)}`, 'revoked_at', limit) },
+  {
+    name: 'token_family',
+    remove: (_, limit) => removeFamilies(sql`expires_at < ${ago(KEPT_SECONDS)}`, 'expires_at', limit),
+  },
+  {
+    name: 'token_family',
+    remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(KEPT_SECONDS)}`, 'revoked_at', limit),
+  },
   {
     name: 'sealed_pair',
     remove: ({ refreshGraceSeconds }, limit) => sql`
@@ -75,7 +97,13 @@ export async function removeEndedRows(
   return { removed, more }
 }
 
-function removal(table: string, key: string, ended: RawBuilder<unknown>, order: string, limit: number): RawBuilder<unknown> {
+function removal(
+  table: string,
+  key: string,
+  ended: RawBuilder<unknown>,
+  order: string,
+  limit: number,
+): RawBuilder<unknown> {
   return sql`
     delete from ${sql.table(table)} where ${sql.ref(key)} in (
       select ${sql.ref(key)} from ${sql.table(table)} where ${ended}

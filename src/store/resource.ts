@@ -17,7 +17,8 @@ export async function insertResource(db: Kysely<Database>, resource: NewResource
     await sql`lock table resource in share row exclusive mode`.execute(trx) // one default, whoever adds at the same time
     const known = await trx.selectFrom('resource').select('id').where('uri', '=', resource.uri).executeTakeFirst()
     if (known !== undefined) return false
-    if (resource.isDefault) await trx.updateTable('resource').set({ is_default: false }).where('is_default', '=', true).execute()
+    if (resource.isDefault)
+      await trx.updateTable('resource').set({ is_default: false }).where('is_default', '=', true).execute()
     const first = (await trx.selectFrom('resource').select('id').limit(1).executeTakeFirst()) === undefined
     await trx
       .insertInto('resource')

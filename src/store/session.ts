@@ -9,7 +9,12 @@ export interface Session {
 }
 
 /** Opens a session; `seconds` is its absolute lifetime. */
-export async function insertSession(db: Kysely<Database>, idHash: Buffer, userId: string, seconds: number): Promise<void> {
+export async function insertSession(
+  db: Kysely<Database>,
+  idHash: Buffer,
+  userId: string,
+  seconds: number,
+): Promise<void> {
   await sql`
     insert into session (id_hash, user_id, created_at, expires_at)
     values (${idHash}, ${userId}, now(), now() + make_interval(secs => ${seconds}))`.execute(db)

@@ -69,7 +69,11 @@ export async function setUserDisabled(db: Kysely<Database>, usernameKey: string,
 }
 
 /** Changes the password; sessions that were opened with the old one end, and so do known browsers. */
-export async function setUserPassword(db: Kysely<Database>, usernameKey: string, passwordHash: string): Promise<boolean> {
+export async function setUserPassword(
+  db: Kysely<Database>,
+  usernameKey: string,
+  passwordHash: string,
+): Promise<boolean> {
   const { rows } = await sql`
     with changed as (
       update "user" set password_hash = ${passwordHash} where username_key = ${usernameKey} returning id

@@ -49,7 +49,11 @@ export function sealPair(accessToken: string, refreshToken: RefreshToken): Buffe
 }
 
 /** Opens the current pair of the family with this lineage. */
-export function unsealPair(sealed: Buffer, lineage: Buffer, generation: number): { accessToken: string; refreshToken: RefreshToken } {
+export function unsealPair(
+  sealed: Buffer,
+  lineage: Buffer,
+  generation: number,
+): { accessToken: string; refreshToken: RefreshToken } {
   const [secret = '', accessToken = ''] = unseal(lineage, String(generation), sealed).split(' ')
   return { accessToken, refreshToken: { lineage, generation, secret: Buffer.from(secret, 'base64url') } }
 }

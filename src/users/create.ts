@@ -20,7 +20,10 @@ export type CreateUserResult =
   | { outcome: 'exists'; problem: string }
 
 /** Creates a user. */
-export async function createUser(context: Pick<Context, 'db' | 'passwords'>, chosen: ChosenUser): Promise<CreateUserResult> {
+export async function createUser(
+  context: Pick<Context, 'db' | 'passwords'>,
+  chosen: ChosenUser,
+): Promise<CreateUserResult> {
   const user = await prepareUser(context, chosen)
   if (typeof user === 'string') return { outcome: 'refused', problem: user }
   if (await insertUser(context.db, user)) return { outcome: 'created', userId: user.id }

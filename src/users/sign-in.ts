@@ -42,7 +42,8 @@ export async function signIn(context: Context, attempt: SignInAttempt): Promise<
   const browserHash =
     attempt.knownBrowser === undefined ? undefined : credentialHash('knownBrowser', attempt.knownBrowser)
   const known = key !== undefined && browserHash !== undefined && (await isKnownBrowser(db, browserHash, key))
-  const accountKey = known && browserHash ? throttleKey('browser', browserHash.toString('hex')) : throttleKey('account', key ?? '')
+  const accountKey =
+    known && browserHash ? throttleKey('browser', browserHash.toString('hex')) : throttleKey('account', key ?? '')
   const networkKey = throttleKey('network', attempt.network)
 
   const counted = await countAttempts(db, [accountKey, networkKey].sort(Buffer.compare), WINDOW_SECONDS)

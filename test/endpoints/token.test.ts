@@ -8,7 +8,13 @@ t.test('a code is redeemed for tokens that introspection knows', async (t) => {
   const tokens = await obtainTokens(postern, client)
   t.match(tokens, { token_type: 'Bearer', expires_in: 3600, scope: 'read write' })
   const answer = await introspect(postern, tokens.access_token)
-  t.match(answer, { active: true, iss: postern.issuer, aud: 'https://mcp.example.com/mcp', username: 'alice', scope: 'read write' })
+  t.match(answer, {
+    active: true,
+    iss: postern.issuer,
+    aud: 'https://mcp.example.com/mcp',
+    username: 'alice',
+    scope: 'read write',
+  })
   const refreshed = await refresh(postern, client, tokens.refresh_token)
   t.equal(refreshed.status, 200, JSON.stringify(refreshed.body))
   t.equal(await isActive(postern, tokens.access_token), false)

@@ -27,7 +27,11 @@ export class Person {
   }
 
   /** Posts the form of a page that posts to a path, with its hidden fields. */
-  async submit(page: { address: string; html: string }, path: string, fields: Record<string, string>): Promise<Response> {
+  async submit(
+    page: { address: string; html: string },
+    path: string,
+    fields: Record<string, string>,
+  ): Promise<Response> {
     const form = formOf(page.html, path)
     const body = new URLSearchParams({ ...form.hidden, ...fields })
     return this.request(new URL(form.action, page.address).href, { method: 'POST', body })
@@ -36,7 +40,11 @@ export class Person {
   /** Goes from an authorization request to the answer: signs in when asked, decides when asked. */
   async authorize(
     address: string,
-    { username = 'alice', password = PASSWORD, decision = 'approve' }: { username?: string; password?: string; decision?: string } = {},
+    {
+      username = 'alice',
+      password = PASSWORD,
+      decision = 'approve',
+    }: { username?: string; password?: string; decision?: string } = {},
   ): Promise<URL> {
     const origin = new URL(address).origin
     let next = address
@@ -63,11 +71,15 @@ export class Person {
 
 /** What a page says, without its markup. */
 export function textOf(html: string): string {
-  return html.replace(/<style>[^]*?<\/style>/g, '').replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ').trim()
+  return html
+    .replace(/<style>[\s\S]*?<\/style>/g, '')
+    .replace(/<[^>]+>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim()
 }
 
 function formOf(html: string, path: string): { action: string; hidden: Record<string, string> } {
-  for (const [, attributes = '', content = ''] of html.matchAll(/<form([^>]*)>([^]*?)<\/form>/g)) {
+  for (const [, attributes = '', content = ''] of html.matchAll(/<form([^>]*)>([\s\S]*?)<\/form>/g)) {
     const action = decode(/action="([^"]*)"/.exec(attributes)?.[1] ?? '')
     if (!new URL(action, 'http://localhost').pathname.endsWith(path)) continue
     const hidden = content.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)
@@ -77,5 +89,10 @@ function formOf(html: string, path: string): { action: string; hidden: Record<st
 }
 
 function decode(text: string): string {
-  return text.replaceAll('&quot;', '"').replaceAll('&#39;', "'").replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&')
+  return text
+    .replaceAll('&quot;', '"')
+    .replaceAll('&#39;', "'")
+    .replaceAll('&lt;', '<')
+    .replaceAll('&gt;', '>')
+    .replaceAll('&amp;', '&')
 }

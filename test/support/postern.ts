@@ -43,7 +43,12 @@ export async function startTestPostern(
   const issuer = overrides.issuer ?? `http://localhost:${port}`
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
   const config: Config = { ...readConfig({}), port, issuer, basePath, databaseUrl: url, ...overrides }
-  const context: Context = { config, db, log: createLog(process.env.TEST_LOG_LEVEL ?? 'silent'), passwords: await hasher() }
+  const context: Context = {
+    config,
+    db,
+    log: createLog(process.env.TEST_LOG_LEVEL ?? 'silent'),
+    passwords: await hasher(),
+  }
   const server = await createServer(context)
   await server.listen({ host: '127.0.0.1', port })
   t.teardown(() => server.close())
@@ -73,7 +78,14 @@ export async function addResource(
 ): Promise<{ id: string; secret: string }> {
   const id = randomId()
   const secret = issueCredential('resourceSecret')
-  const added = await insertResource(postern.db, { id, uri, name: null, secretHash: hashSecret(secret), scopes, isDefault: false })
+  const added = await insertResource(postern.db, {
+    id,
+    uri,
+    name: null,
+    secretHash: hashSecret(secret),
+    scopes,
+    isDefault: false,
+  })
   if (!added) throw new Error(`${uri} was added before`)
   return { id, secret }
 }
