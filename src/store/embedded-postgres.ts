@@ -487,14 +487,18 @@ async function launch(cluster: Cluster): Promise<Running | { reason: string; loc
   let isReady = false
   const said: string[] = []
   createInterface(child.stderr as Readable).on('line', (line) => {
+    // 57P03, cannot_connect_now, is only news to the command that was too early.
+    const isNews = !line.startsWith('57P03') && !cluster.stopping.signal.aborted
     if (!isReady) said.push(line)
-    else if (!cluster.stopping.signal.aborted) cluster.log(`Postgres: ${line.replace(/^\w{5} /, '')}`)
+    else if (isNews) cluster.log(`Postgres: ${line.replace(/^\w{5} /, '')}`)
   })
   const leash = child.stdio[3] as Writable
   leash.on('error', () => undefined)
   const ended = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
-    child.on('error', (error) => child.pid === undefined && resolve(`${error.message} in ${cluster.folder}`)) // else it's about `signal`
+    child.on('error', (error) => {
+      if (child.pid === undefined) resolve(`${error.message} in ${cluster.folder}`) // else it's `signal` that speaks
+    })
   }).then((reason) => {
     hasEnded = true
     leash.end('\n') // the watcher may go home
@@ -515,7 +519,7 @@ async function launch(cluster: Cluster): Promise<Running | { reason: string; loc
         locked: said.some((line) => line.startsWith('F0001 ')), // lock_file_exists
       }
     }
-    // In a container the number in a lock file from before a crash can be this child's: it counts when somebody answers.
+    // In a container, a lock file from before a crash can hold this child's pid: it counts when somebody answers.
     if ((await saysReady()) && (await answers(cluster)) && (await saysReady())) break
     await delay(10)
   }
