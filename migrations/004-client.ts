@@ -12,7 +12,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       grant_types text[] not null,
       default_scope text[],
       bound_scope text[],
-      resource_id uuid references resource on delete cascade,
+      resource_ids uuid[], -- removed resources stay in it: a client that was bound to them never becomes unbound
       description jsonb not null,
       registration text not null check (registration in ('open', 'token', 'operator')),
       registration_source text,

@@ -64,7 +64,12 @@ const proxies = z.string().transform((text, problems): false | number | string[]
   if (text === 'off') return false
   if (/^\d{1,2}$/.test(text)) return Number(text) || false
   const ranges = list(text)
-  if (!ranges.every((range) => ipaddr.isValid(range) || ipaddr.isValidCIDR(range))) {
+  // in full: 10/8 would be read as 0.0.0.10/8, and 100 as 0.0.0.100
+  const isPlain = (range: string) => /^\d+(\.\d+){3}(\/|$)|:/.test(range)
+  if (
+    ranges.length === 0 ||
+    !ranges.every((range) => isPlain(range) && (ipaddr.isValid(range) || ipaddr.isValidCIDR(range)))
+  ) {
     problems.addIssue('must be off, a number of proxies, or addresses and ranges such as 10.0.0.0/8,fd00::/8')
     return z.NEVER
   }
@@ -239,12 +244,13 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     if (text === undefined) continue
     const parsed = setting.schema.safeParse(text)
     if (parsed.success) values[key] = parsed.data
-    else problems.push(...parsed.error.issues.map((issue) => `${setting.name} ${issue.message}`))
+    else problems.push(`${setting.name} ${parsed.error.issues[0]?.message}`)
   }
-  if (values.registration === 'token' && values.registrationToken === undefined) {
+  const isSet = (name: string) => Boolean(environment[name] || environment[`${name}_FILE`])
+  if (values.registration === 'token' && !isSet('POSTERN_REGISTRATION_TOKEN')) {
     problems.push('POSTERN_REGISTRATION=token needs POSTERN_REGISTRATION_TOKEN or POSTERN_REGISTRATION_TOKEN_FILE')
   }
-  if ((values.adminUsername === undefined) !== (values.adminPassword === undefined)) {
+  if (isSet('POSTERN_ADMIN_USERNAME') !== isSet('POSTERN_ADMIN_PASSWORD')) {
     problems.push('POSTERN_ADMIN_USERNAME and POSTERN_ADMIN_PASSWORD (or POSTERN_ADMIN_PASSWORD_FILE) go together')
   }
   if (problems.length > 0) throw new ConfigError(problems)
@@ -304,7 +310,8 @@ function unknownNames(environment: NodeJS.ProcessEnv): string[] {
 }
 
 function defaultIssuer(environment: NodeJS.ProcessEnv): string {
-  return `http://localhost:${environment.PORT || SETTINGS.port.fallback}`
+  const port = SETTINGS.port.schema.safeParse(environment.PORT || SETTINGS.port.fallback)
+  return new URL(`http://localhost:${port.success ? port.data : SETTINGS.port.fallback}`).origin // :80 is left out
 }
 
 function issuerProblem(text: string): string | undefined {

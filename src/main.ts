@@ -143,6 +143,11 @@ function asStartError(error: unknown, config: Config): unknown {
       `Postern can't listen on ${config.host}, port ${config.port}: ${String(message)}; set HOST or PORT.`,
     )
   }
+  if (config.databaseUrl !== undefined && code === 'ERR_INVALID_URL') {
+    return new StartError(
+      "DATABASE_URL can't be read: characters such as # and / in a password must be percent-encoded.",
+    )
+  }
   if (config.databaseUrl !== undefined && (isDatabaseUnavailable(error) || /^(28|3D)/.test(String(code)))) {
     return new StartError(`The database of DATABASE_URL can't be used: ${String(message)}.`)
   }

@@ -70,7 +70,7 @@ async function requestedResource(
   client: ClientRow,
 ): Promise<ResourceRow> {
   const candidates = requested === undefined ? undefined : resourceCandidates(requested)
-  const resource = await findResource(context.db, candidates, client.resource_id ?? undefined)
+  const resource = await findResource(context.db, candidates, client.resource_ids ?? undefined)
   if (resource !== undefined) return resource
   if ((await findResource(context.db, undefined)) === undefined) {
     throw new OAuthError(

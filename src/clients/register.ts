@@ -9,7 +9,7 @@ const UNUSED_KEPT_PER_NETWORK = 1000
 /** What an operator may set for a client, beside its metadata. */
 export interface OperatorBounds {
   boundScope: string[] | null
-  resourceId: string | null
+  resourceIds: string[] | null
 }
 
 /** Client information response (RFC 7591 §3.2.1): the metadata that takes effect. */
@@ -52,7 +52,7 @@ export async function registerClient(
       description: metadata.description,
       registration: origin.registration,
       registrationSource: origin.registration === 'operator' ? null : origin.network,
-      ...(origin.registration === 'operator' ? origin.bounds : { boundScope: null, resourceId: null }),
+      ...(origin.registration === 'operator' ? origin.bounds : { boundScope: null, resourceIds: null }),
     },
     UNUSED_KEPT_PER_NETWORK,
   )

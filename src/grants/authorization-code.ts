@@ -5,6 +5,7 @@ import { required } from '../protocol/parameters.ts'
 import { challengeOf } from '../protocol/pkce.ts'
 import { resourceCandidates } from '../protocol/resource.ts'
 import { findAuthorizationCode, type Redemption, redeemAuthorizationCode } from '../store/authorization-code.ts'
+import { findResource } from '../store/resource.ts'
 import { revokeTokenFamily } from '../store/token-family.ts'
 import { firstRefreshToken, tokenResponse } from '../tokens/pair.ts'
 import { credentialHash, hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
@@ -55,7 +56,8 @@ async function refusal({ db, log }: Context, redemption: Redemption): Promise<OA
       'code replayed',
     )
   }
-  if (verdict === 'refused' && redemption.resourceCandidates?.includes(code?.resourceUri ?? '') === false) {
+  const { resourceCandidates: requested } = redemption
+  if (verdict === 'refused' && requested && (await findResource(db, requested))?.uri !== code?.resourceUri) {
     return new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
   return new OAuthError('invalid_grant', NOT_VALID, `code_${verdict.replaceAll('-', '_')}`)

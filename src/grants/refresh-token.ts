@@ -4,6 +4,7 @@ import { required } from '../protocol/parameters.ts'
 import { decodeRefreshToken, judgeRefreshToken, type RefreshToken } from '../protocol/refresh-token.ts'
 import { resourceCandidates } from '../protocol/resource.ts'
 import { narrowScope, readScope } from '../protocol/scope.ts'
+import { findResource } from '../store/resource.ts'
 import {
   findTokenFamily,
   insertAccessTokenBeside,
@@ -72,7 +73,8 @@ async function converge(
   rotation: Rotation,
 ): Promise<TokenResponse> {
   const { config, db, log } = context
-  if (rotation.resourceCandidates?.includes(family.resourceUri) === false) {
+  const { resourceCandidates: requested } = rotation
+  if (requested !== undefined && (await findResource(db, requested))?.uri !== family.resourceUri) {
     throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
   const scope = narrowScope(rotation.requestedScope, { resourceScope: family.scope }).join(' ')

@@ -117,9 +117,8 @@ function isWebUri(text: string): boolean {
 
 /** A name for people: characters that reorder or hide text are taken out, so that a name can't pose as another. */
 function displayName(requested: string | undefined): string | undefined {
-  return presentText(
-    requested?.replace(/[\p{Control}\p{Bidi_Control}\p{Surrogate}\u200b\u2060\ufeff]/gu, '').slice(0, 200),
-  )
+  const cut = requested?.slice(0, 200) // maybe in the middle of a character: its half goes with the rest
+  return presentText(cut?.replace(/[\p{Control}\p{Bidi_Control}\p{Surrogate}\u200b\u2060\ufeff]/gu, ''))
 }
 
 function presentText(value: string | undefined): string | undefined {

@@ -11,8 +11,8 @@ export interface NewClient {
   defaultScope: string[] | null
   /** the most that it may get; an operator's word */
   boundScope: string[] | null
-  /** the only resource that it may ask for; `null` for any */
-  resourceId: string | null
+  /** the only resources that it may ask for; `null` for any */
+  resourceIds: string[] | null
   description: object
   registration: 'open' | 'token' | 'operator'
   /** the network that it registered from; `null` for an operator */
@@ -41,10 +41,10 @@ export async function insertClient(db: Kysely<Database>, client: NewClient, unus
     )
     insert into client (
       id, name, secret_hash, token_endpoint_auth_method, redirect_uris, grant_types, default_scope, bound_scope,
-      resource_id, description, registration, registration_source, created_at, unused_since
+      resource_ids, description, registration, registration_source, created_at, unused_since
     ) values (
       ${client.id}, ${client.name}, ${client.secretHash}, ${client.tokenEndpointAuthMethod}, ${client.redirectUris},
-      ${client.grantTypes}, ${client.defaultScope}, ${client.boundScope}, ${client.resourceId},
+      ${client.grantTypes}, ${client.defaultScope}, ${client.boundScope}, ${client.resourceIds},
       ${JSON.stringify(client.description)}::jsonb, ${client.registration}, ${client.registrationSource}, now(), ${unusedSince}
     ) returning created_at`.execute(db)
   return rows[0]?.created_at as Date
@@ -81,8 +81,18 @@ export async function setClientDisabled(db: Kysely<Database>, id: string, disabl
   return numUpdatedRows === 1n
 }
 
-/** Removes a client with everything that was granted to it. @returns whether there was one */
-export async function removeClient(db: Kysely<Database>, id: string): Promise<boolean> {
-  const { numDeletedRows } = await db.deleteFrom('client').where('id', '=', id).executeTakeFirst()
-  return numDeletedRows === 1n
+/**
+ * Removes a client with everything that was granted to it.
+ *
+ * @returns how many living grants ended with it; `undefined` when there is no such client
+ */
+export async function removeClient(db: Kysely<Database>, id: string): Promise<number | undefined> {
+  const { rows } = await sql<{ endedGrants: number }>`
+    with removed as (delete from client where id = ${id} returning id)
+    select (
+      select count(*)::integer from token_family f
+      where f.client_id = removed.id and f.revoked_at is null and f.expires_at > now()
+    ) as "endedGrants"
+    from removed`.execute(db)
+  return rows[0]?.endedGrants
 }

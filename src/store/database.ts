@@ -60,7 +60,7 @@ interface ClientTable {
   grant_types: string[]
   default_scope: string[] | null
   bound_scope: string[] | null
-  resource_id: string | null
+  resource_ids: string[] | null
   description: Record<string, unknown>
   registration: 'open' | 'token' | 'operator'
   registration_source: string | null
@@ -199,6 +199,14 @@ export function isDatabaseUnavailable(error: unknown): boolean {
   return DRIVER_MESSAGES.test(error.message)
 }
 
+/** What an error of the driver or of Postgres says, in one line. */
+export function databaseProblem(error: unknown): string {
+  const reasons = error instanceof AggregateError ? error.errors : [error] // both addresses of a host; itself it says nothing
+  return reasons
+    .map((reason) => (reason instanceof Error ? reason.message : String(reason)).replaceAll(/\s+/g, ' '))
+    .join('; ')
+}
+
 /** Whether an error is the violation of a unique constraint (SQLSTATE 23505). */
 export function isUniqueViolation(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '23505'
@@ -207,6 +215,12 @@ export function isUniqueViolation(error: unknown): boolean {
 /** Asks the database for a sign of life. @throws when it gives none */
 export async function pingDatabase(db: Kysely<Database>): Promise<void> {
   await sql`select 1`.execute(db)
+}
+
+/** The database's clock, by which everything that is stored is judged. */
+export async function readDatabaseClock(db: Kysely<Database>): Promise<Date> {
+  const { rows } = await sql<{ now: Date }>`select clock_timestamp() as now`.execute(db)
+  return rows[0]?.now as Date
 }
 
 /** Version of the server, such as `18.4`. */

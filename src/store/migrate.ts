@@ -1,6 +1,6 @@
 import { promises as fs } from 'node:fs'
 import path from 'node:path'
-import type { Kysely } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import { FileMigrationProvider, Migrator } from 'kysely/migration'
 import type { Database } from './database.ts'
 
@@ -11,9 +11,23 @@ import type { Database } from './database.ts'
  * @returns the names of the migrations that were applied now
  */
 export async function migrateToLatest(db: Kysely<Database>): Promise<string[]> {
+  return db.connection().execute(async (connection) => {
+    // an index of a large table takes longer than a request may, and so does waiting for another process
+    await sql`set statement_timeout = 0`.execute(connection)
+    const { error, results } = await createMigrator(connection).migrateToLatest()
+    await sql`reset statement_timeout`.execute(connection)
+    if (error !== undefined) throw error
+    return (results ?? []).map(({ migrationName }) => migrationName)
+  })
+}
+
+/** The names of the migrations that `migrateToLatest` would apply. */
+export async function listPendingMigrations(db: Kysely<Database>): Promise<string[]> {
+  const migrations = await createMigrator(db).getMigrations()
+  return migrations.filter(({ executedAt }) => executedAt === undefined).map(({ name }) => name)
+}
+
+function createMigrator(db: Kysely<Database>): Migrator {
   const migrationFolder = path.join(import.meta.dirname, '..', '..', 'migrations')
-  const migrator = new Migrator({ db, provider: new FileMigrationProvider({ fs, path, migrationFolder }) })
-  const { error, results } = await migrator.migrateToLatest()
-  if (error !== undefined) throw error
-  return (results ?? []).map(({ migrationName }) => migrationName)
+  return new Migrator({ db, provider: new FileMigrationProvider({ fs, path, migrationFolder }) })
 }

@@ -40,21 +40,24 @@ export async function insertResource(db: Kysely<Database>, resource: NewResource
  * Finds the resource that a request means.
  *
  * @param candidates forms of the requested URI, the best first (`resourceCandidates`); `undefined` means that
- *   none was requested: then the only one that the client may have, or the default
- * @param onlyId the one resource that the client is bound to, if it is
+ *   none was requested: then the default, or, if the client is bound to others, the first of them
+ * @param onlyIds the resources that the client is bound to, if it is
  */
 export async function findResource(
   db: Kysely<Database>,
   candidates: string[] | undefined,
-  onlyId?: string,
+  onlyIds?: string[],
 ): Promise<ResourceRow | undefined> {
   let query = db.selectFrom('resource').selectAll()
-  if (onlyId !== undefined) query = query.where('id', '=', onlyId)
-  else if (candidates === undefined) query = query.where('is_default', '=', true)
+  if (onlyIds !== undefined) query = query.where('id', '=', sql<string>`any(${onlyIds}::uuid[])`)
   if (candidates !== undefined) {
     query = query
       .where('uri', '=', sql<string>`any(${candidates}::text[])`)
       .orderBy(sql`array_position(${candidates}::text[], uri)`)
+  } else if (onlyIds !== undefined) {
+    query = query.orderBy('is_default', 'desc').orderBy(sql`array_position(${onlyIds}::uuid[], id)`)
+  } else {
+    query = query.where('is_default', '=', true)
   }
   return query.limit(1).executeTakeFirst()
 }
@@ -70,15 +73,24 @@ export async function setResourceSecret(db: Kysely<Database>, id: string, secret
 
 /**
  * Removes a resource server with all grants for it. When it was the default, the one that was added first
- * of the others becomes the default.
+ * of the others becomes the default. A client that was bound to it keeps its other bounds, or gets nothing.
+ *
+ * @returns how many living grants ended with it; `undefined` when there is no such resource server
  */
-export async function removeResource(db: Kysely<Database>, id: string): Promise<void> {
-  await db.transaction().execute(async (trx) => {
+export async function removeResource(db: Kysely<Database>, id: string): Promise<number | undefined> {
+  return db.transaction().execute(async (trx) => {
     await sql`lock table resource in share row exclusive mode`.execute(trx)
-    await trx.deleteFrom('resource').where('id', '=', id).execute()
+    const { rows } = await sql<{ endedGrants: number }>`
+      with removed as (delete from resource where id = ${id} returning id)
+      select (
+        select count(*)::integer from token_family f
+        where f.resource_id = removed.id and f.revoked_at is null and f.expires_at > now()
+      ) as "endedGrants"
+      from removed`.execute(trx)
     await sql`
       update resource set is_default = true
       where id = (select id from resource order by created_at, id limit 1)
         and not exists (select from resource where is_default)`.execute(trx)
+    return rows[0]?.endedGrants
   })
 }

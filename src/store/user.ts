@@ -86,8 +86,18 @@ export async function setUserPassword(
   return rows.length === 1
 }
 
-/** Removes a user with everything that the user granted. @returns whether there was one */
-export async function removeUser(db: Kysely<Database>, usernameKey: string): Promise<boolean> {
-  const { numDeletedRows } = await db.deleteFrom('user').where('username_key', '=', usernameKey).executeTakeFirst()
-  return numDeletedRows === 1n
+/**
+ * Removes a user with everything that the user granted.
+ *
+ * @returns how many living grants ended with it; `undefined` when there is no such user
+ */
+export async function removeUser(db: Kysely<Database>, usernameKey: string): Promise<number | undefined> {
+  const { rows } = await sql<{ endedGrants: number }>`
+    with removed as (delete from "user" where username_key = ${usernameKey} returning id)
+    select (
+      select count(*)::integer from token_family f
+      where f.user_id = removed.id and f.revoked_at is null and f.expires_at > now()
+    ) as "endedGrants"
+    from removed`.execute(db)
+  return rows[0]?.endedGrants
 }

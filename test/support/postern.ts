@@ -109,7 +109,7 @@ export async function addClient(
     defaultScope: undefined,
     description: {},
   }
-  const bounds = { boundScope: options.boundScope ?? null, resourceId: null }
+  const bounds = { boundScope: options.boundScope ?? null, resourceIds: null }
   return registerClient(postern.context, metadata, { registration: 'operator', bounds })
 }
 

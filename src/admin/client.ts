@@ -1,0 +1,230 @@
+import { registerClient } from '../clients/register.ts'
+import type { Config } from '../config.ts'
+import {
+  type ClientMetadata,
+  effectiveClientMetadata,
+  type RequestedClientMetadata,
+} from '../protocol/client-metadata.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { redirectUriProblem } from '../protocol/redirect-uri.ts'
+import { isScopeName } from '../protocol/scope.ts'
+import { findClient, listClients, removeClient, setClientDisabled, setClientSecret } from '../store/client.ts'
+import type { ClientRow, ResourceRow } from '../store/database.ts'
+import { listResources } from '../store/resource.ts'
+import { listGrants } from '../store/token-family.ts'
+import { hashSecret, issueCredential } from '../tokens/secret.ts'
+import { withDatabase } from './database.ts'
+import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
+import { demandResource } from './resource.ts'
+
+/** Options of `postern client add`. */
+export interface ClientOptions {
+  name: string
+  redirectUri?: string[]
+  grant?: string[]
+  scope?: string[]
+  resource?: string[]
+  authMethod?: string
+}
+
+/** `postern client add` */
+export async function clientAdd(config: Config, options: ClientOptions): Promise<Answer> {
+  const metadata = readMetadata(config, options)
+  const boundScope = metadata.defaultScope ?? null // an operator's word: what the client gets, and the most that it gets
+  const { client, resources, unknownScopes } = await withDatabase(config, async (db) => {
+    const resources: ResourceRow[] = []
+    for (const reference of options.resource ?? []) resources.push(await demandResource(db, reference))
+    const resourceIds = resources.length === 0 ? null : resources.map(({ id }) => id)
+    const client = await registerClient({ db }, metadata, {
+      registration: 'operator',
+      bounds: { boundScope, resourceIds },
+    })
+    const known = (resources.length === 0 ? await listResources(db) : resources).flatMap(({ scopes }) => scopes)
+    const unknownScopes = (boundScope ?? []).filter((scope) => !known.some(({ name }) => name === scope))
+    return { client, resources, unknownScopes }
+  })
+  return {
+    json: client,
+    text: [
+      `Added ${client.client_name}.${client.client_secret === undefined ? '' : ' The secret is shown this once:'}`,
+      ...facts({
+        client_id: client.client_id,
+        ...(client.client_secret === undefined ? {} : { client_secret: client.client_secret }),
+        'authentication method': client.token_endpoint_auth_method,
+        'grant types': client.grant_types.join(' '),
+        'redirect URIs': client.redirect_uris,
+        scopes: boundScope?.join(' ') ?? 'all',
+        resources: resources.length === 0 ? 'all' : resources.map(({ uri }) => uri),
+        issuer: config.issuer,
+      }),
+      ...(unknownScopes.length === 0
+        ? []
+        : [`Mind that no resource server that it may use has the scope ${unknownScopes.join(', ')}.`]),
+    ],
+  }
+}
+
+/** `postern client list` */
+export async function clientList(config: Config): Promise<Answer> {
+  const clients = await withDatabase(config, listClients)
+  const rows = clients.map((client) => [
+    client.id,
+    shorten(client.name ?? ''),
+    REGISTERED_BY[client.registration],
+    String(client.grants),
+    instant(client.created_at),
+    client.disabled_at === null ? '' : instant(client.disabled_at),
+  ])
+  return {
+    json: clients.map((client) => ({
+      client_id: client.id,
+      client_name: client.name,
+      registration: client.registration,
+      grants: client.grants,
+      created_at: client.created_at,
+      disabled: client.disabled_at !== null,
+    })),
+    text: table(
+      ['CLIENT ID', 'NAME', 'REGISTERED BY', 'GRANTS', 'CREATED (UTC)', 'DISABLED (UTC)'],
+      rows,
+      'There is no client yet: most register by themselves; postern client add adds one.',
+    ),
+  }
+}
+
+/** `postern client show` */
+export async function clientShow(config: Config, id: string): Promise<Answer> {
+  const { client, grants, resources } = await withDatabase(config, async (db) => {
+    const client = demandClient(id, await findClient(db, id))
+    const grants = await listGrants(db, { clientId: id })
+    const bound = (await listResources(db)).filter((resource) => client.resource_ids?.includes(resource.id))
+    return { client, grants: grants.length, resources: client.resource_ids && bound.map(({ uri }) => uri) }
+  })
+  return {
+    json: {
+      ...client.description,
+      client_id: client.id,
+      client_name: client.name,
+      redirect_uris: client.redirect_uris,
+      token_endpoint_auth_method: client.token_endpoint_auth_method,
+      grant_types: client.grant_types,
+      default_scopes: client.default_scope,
+      scopes: client.bound_scope,
+      resources,
+      registration: client.registration,
+      registered_from: client.registration_source,
+      created_at: client.created_at,
+      disabled: client.disabled_at !== null,
+      grants,
+    },
+    text: [
+      nameOf(client),
+      ...facts({
+        client_id: client.id,
+        'authentication method': client.token_endpoint_auth_method,
+        'grant types': client.grant_types.join(' '),
+        'redirect URIs': client.redirect_uris,
+        scopes: client.bound_scope?.join(' ') ?? 'all',
+        resources: resources ?? 'all',
+        ...(resources?.length === 0 ? { resources: 'none: all that it was bound to have been removed' } : {}),
+        'registered by': REGISTERED_BY[client.registration],
+        ...(client.registration_source === null ? {} : { 'registered from': client.registration_source }),
+        created: `${instant(client.created_at)} UTC`,
+        ...(client.disabled_at === null ? {} : { disabled: `${instant(client.disabled_at)} UTC` }),
+        grants: String(grants),
+        ...descriptionOf(client),
+      }),
+    ],
+  }
+}
+
+/** `postern client rotate-secret` */
+export async function clientRotateSecret(config: Config, id: string): Promise<Answer> {
+  const secret = issueCredential('clientSecret')
+  const client = await withDatabase(config, async (db) => {
+    const client = demandClient(id, await findClient(db, id))
+    if (client.secret_hash === null) throw new AdminError(`${nameOf(client)} is a public client and has no secret.`)
+    await setClientSecret(db, id, hashSecret(secret))
+    return client
+  })
+  return {
+    json: { client_id: client.id, client_secret: secret, client_secret_expires_at: 0 },
+    text: [
+      `${nameOf(client)} has a new secret, and the old one is refused. It is shown this once:`,
+      ...facts({ client_id: client.id, client_secret: secret }),
+    ],
+  }
+}
+
+/** `postern client disable`, `postern client enable` */
+export async function clientSetDisabled(config: Config, id: string, disabled: boolean): Promise<Answer> {
+  const client = await withDatabase(config, async (db) => {
+    await setClientDisabled(db, id, disabled)
+    return demandClient(id, await findClient(db, id))
+  })
+  const sentence = disabled
+    ? `Disabled ${nameOf(client)}: it gets nothing, and none of its tokens holds until it is enabled again.`
+    : `Enabled ${nameOf(client)}.`
+  return { json: { client_id: id, client_name: client.name, disabled }, text: [sentence] }
+}
+
+/** `postern client remove` */
+export async function clientRemove(config: Config, id: string): Promise<Answer> {
+  const { client, endedGrants } = await withDatabase(config, async (db) => {
+    const client = demandClient(id, await findClient(db, id))
+    return { client, endedGrants: (await removeClient(db, id)) ?? 0 }
+  })
+  return {
+    json: { client_id: id, client_name: client.name, ended_grants: endedGrants },
+    text: [`Removed ${nameOf(client)}; ${count(endedGrants, 'grant')} ended.`],
+  }
+}
+
+/** The client, which must exist. @throws {AdminError} */
+export function demandClient(id: string, client: ClientRow | undefined): ClientRow {
+  if (client === undefined) throw new AdminError(`There is no client ${id}; postern client list shows all.`)
+  return client
+}
+
+const REGISTERED_BY = { open: 'itself', token: 'itself, with the token', operator: 'an operator' } as const
+
+function nameOf(client: ClientRow): string {
+  return client.name === null ? `The client ${client.id}` : shorten(client.name, 200)
+}
+
+/** Members that a client said about itself, as texts. */
+function descriptionOf(client: ClientRow): Record<string, string> {
+  return Object.fromEntries(Object.entries(client.description).map(([name, value]) => [name, [value].flat().join(' ')]))
+}
+
+/** What the options ask for, by the rules of registration; but nothing is left out in silence. */
+function readMetadata(config: Config, options: ClientOptions): ClientMetadata {
+  if (printable(options.name).trim() === '') throw new AdminError('--name is empty.')
+  const { redirectUri = [], grant = [] } = options
+  if (redirectUri.length === 0) throw new AdminError('A client needs --redirect-uri, where people are sent back to.')
+  for (const uri of redirectUri) {
+    const problem = redirectUriProblem(uri, config.redirectSchemes)
+    if (problem !== undefined) throw new AdminError(`The redirect URI ${uri} ${problem}.`)
+  }
+  const scope = (options.scope ?? []).flatMap((names) => names.split(' ')).filter((name) => name !== '')
+  const wrong = scope.find((name) => !isScopeName(name))
+  if (wrong !== undefined) throw new AdminError(`"${wrong}" can't be a scope.`)
+  const metadata = effectiveMetadata(config, {
+    client_name: options.name,
+    redirect_uris: redirectUri,
+    grant_types: grant,
+    token_endpoint_auth_method: options.authMethod,
+    scope: scope.join(' '),
+  })
+  const missing = grant.find((name) => !metadata.grantTypes.includes(name))
+  if (missing !== undefined) throw new AdminError(`The grant ${missing} can't be given to a client yet.`)
+  return metadata
+}
+
+function effectiveMetadata(config: Config, requested: RequestedClientMetadata): ClientMetadata {
+  try {
+    return effectiveClientMetadata(requested, config.redirectSchemes)
+  } catch (error) {
+    throw error instanceof OAuthError ? new AdminError(`This client can't be added: ${error.message}.`) : error
+  }
+}

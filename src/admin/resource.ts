@@ -1,0 +1,179 @@
+import type { Config } from '../config.ts'
+import type { Context } from '../context.ts'
+import { protectedResourceMetadata } from '../protocol/metadata.ts'
+import { canonicalResource, resourceCandidates } from '../protocol/resource.ts'
+import { isScopeName, readScope } from '../protocol/scope.ts'
+import type { ResourceRow, ResourceScope } from '../store/database.ts'
+import { findResource, insertResource, listResources, removeResource, setResourceSecret } from '../store/resource.ts'
+import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
+import { withDatabase } from './database.ts'
+import { AdminError, type Answer, count, facts, instant, shorten, table } from './output.ts'
+
+/** Options of `postern resource add`. */
+export interface ResourceOptions {
+  name?: string
+  scope?: string[]
+  default?: boolean
+}
+
+/** `postern resource add` */
+export async function resourceAdd(config: Config, typed: string, options: ResourceOptions): Promise<Answer> {
+  const uri = canonicalResource(typed)
+  if (uri === undefined) {
+    throw new AdminError(
+      `${typed} can't be a resource server: it takes an https or http URL, without user, password and #fragment.`,
+    )
+  }
+  const scopes = readScopes(options.scope ?? [])
+  const secret = issueCredential('resourceSecret')
+  const name = options.name?.trim() || null
+  const { added, twin } = await withDatabase(config, async (db) => {
+    const resource = {
+      id: randomId(),
+      uri,
+      name,
+      secretHash: hashSecret(secret),
+      scopes,
+      isDefault: options.default === true,
+    }
+    if (!(await insertResource(db, resource))) {
+      throw new AdminError(
+        `${uri} has been added before: postern resource rotate-secret ${uri} makes a new secret, postern resource remove ${uri} takes it away.`,
+      )
+    }
+    const added = await demandResource(db, uri)
+    return { added, twin: await findResource(db, resourceCandidates(uri).slice(1)) }
+  })
+  const metadata = metadataOf(config, added)
+  const written = uri === typed ? '' : ` (written in its one form; you typed ${typed})`
+  return {
+    json: {
+      resource: uri,
+      client_id: added.id,
+      client_secret: secret,
+      scopes: scopes.map(({ name }) => name),
+      protected_resource_metadata: metadata.document,
+    },
+    text: [
+      `Added ${uri}${written}.`,
+      ...(added.is_default ? ['It is the default: tokens are for it when a client names no resource.'] : []),
+      ...(twin === undefined
+        ? []
+        : [`Mind that ${twin.uri} has been added too; from now on the slash decides which one is meant.`]),
+      '',
+      'The resource server asks with these whether a token holds. The secret is shown this once:',
+      ...facts({ introspection: `${config.issuer}/introspect`, client_id: added.id, client_secret: secret }),
+      '',
+      `It serves this document at ${metadata.url}`,
+      ...JSON.stringify(metadata.document, undefined, 2)
+        .split('\n')
+        .map((line) => `  ${line}`),
+      '',
+      'and answers requests that have no token that holds with status 401 and this header:',
+      `  WWW-Authenticate: Bearer resource_metadata="${metadata.url}"`,
+      '',
+      `Then this checks whether clients can connect: postern doctor ${uri}`,
+    ],
+  }
+}
+
+/** `postern resource list` */
+export async function resourceList(config: Config): Promise<Answer> {
+  const resources = await withDatabase(config, listResources)
+  const rows = resources.map((resource) => [
+    resource.uri,
+    shorten(resource.name ?? ''),
+    resource.scopes.map(({ name }) => name).join(' '),
+    resource.is_default ? 'yes' : '',
+    resource.id,
+    instant(resource.created_at),
+  ])
+  return {
+    json: resources.map((resource) => ({
+      ...resourceJson(resource),
+      created_at: resource.created_at,
+      protected_resource_metadata: metadataOf(config, resource).document,
+    })),
+    text: table(
+      ['RESOURCE', 'NAME', 'SCOPES', 'DEFAULT', 'CLIENT ID', 'CREATED (UTC)'],
+      rows,
+      'There is no resource server yet: postern resource add URL',
+    ),
+  }
+}
+
+/** `postern resource rotate-secret` */
+export async function resourceRotateSecret(config: Config, reference: string): Promise<Answer> {
+  const secret = issueCredential('resourceSecret')
+  const resource = await withDatabase(config, async (db) => {
+    const resource = await demandResource(db, reference)
+    await setResourceSecret(db, resource.id, hashSecret(secret))
+    return resource
+  })
+  return {
+    json: { resource: resource.uri, client_id: resource.id, client_secret: secret },
+    text: [
+      `${resource.uri} has a new secret, and the old one is refused. It is shown this once:`,
+      ...facts({ client_id: resource.id, client_secret: secret }),
+    ],
+  }
+}
+
+/** `postern resource remove` */
+export async function resourceRemove(config: Config, reference: string): Promise<Answer> {
+  const { resource, endedGrants } = await withDatabase(config, async (db) => {
+    const resource = await demandResource(db, reference)
+    return { resource, endedGrants: (await removeResource(db, resource.id)) ?? 0 }
+  })
+  return {
+    json: { resource: resource.uri, ended_grants: endedGrants },
+    text: [`Removed ${resource.uri}; ${count(endedGrants, 'grant')} ended.`],
+  }
+}
+
+/** Finds a resource server by its URI, in any form, or by its client_id. @throws {AdminError} */
+export async function demandResource(db: Context['db'], reference: string): Promise<ResourceRow> {
+  const resource = isId(reference)
+    ? await findResource(db, undefined, [reference])
+    : await findResource(db, resourceCandidates(reference))
+  if (resource === undefined) {
+    throw new AdminError(`There is no resource server ${reference}; postern resource list shows all.`)
+  }
+  return resource
+}
+
+/** Whether a text can be the identifier of a row. */
+export function isId(text: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
+}
+
+function readScopes(definitions: string[]): ResourceScope[] {
+  const scopes = definitions.map((definition) => {
+    const [name = '', ...description] = definition.split('=')
+    return { name, description: description.join('=').trim() || name }
+  })
+  for (const [index, { name }] of scopes.entries()) {
+    if (!isScopeName(name))
+      throw new AdminError(`"${name}" can't be a scope: printable ASCII without spaces, quotes and backslashes.`)
+    if (readScope(name) === undefined)
+      throw new AdminError(`The scope ${name} belongs to OpenID Connect and means nothing here.`)
+    if (scopes.findIndex((other) => other.name === name) !== index)
+      throw new AdminError(`The scope ${name} is there twice.`)
+  }
+  return scopes
+}
+
+function metadataOf(config: Config, resource: ResourceRow) {
+  const scopes = resource.scopes.map(({ name }) => name)
+  return protectedResourceMetadata(resource.uri, resource.name, config.issuer, scopes)
+}
+
+function resourceJson(resource: ResourceRow) {
+  return {
+    resource: resource.uri,
+    client_id: resource.id,
+    name: resource.name,
+    scopes: resource.scopes.map(({ name }) => name),
+    default: resource.is_default,
+  }
+}

@@ -1,0 +1,264 @@
+#!/usr/bin/env node
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import {
+  type ClientOptions,
+  clientAdd,
+  clientList,
+  clientRemove,
+  clientRotateSecret,
+  clientSetDisabled,
+  clientShow,
+} from './admin/client.ts'
+import { migrateCommand } from './admin/database.ts'
+import { demandHealth, doctor } from './admin/doctor.ts'
+import { type GrantOptions, grantList, grantRevoke } from './admin/grant.ts'
+import { AdminError, type Answer, printAnswer, printProblem } from './admin/output.ts'
+import {
+  type ResourceOptions,
+  resourceAdd,
+  resourceList,
+  resourceRemove,
+  resourceRotateSecret,
+} from './admin/resource.ts'
+import { type UserOptions, userAdd, userList, userRemove, userSetDisabled, userSetPassword } from './admin/user.ts'
+import { ConfigError, readConfig, settingsHelp } from './config.ts'
+import { GRANT_TYPES } from './grants/index.ts'
+import { StartError, startPostern, stopOnSignal, VERSION } from './main.ts'
+import { CLIENT_AUTHENTICATION_METHODS } from './protocol/client-authentication.ts'
+import { EmbeddedPostgresError } from './store/embedded-postgres.ts'
+
+const BAD_USAGE = 2
+const EXAMPLE_ID = '0c5a4f6e-9d1f-4f0e-8f5c-3a1d0f4f2b7e'
+
+const postern = new Command('postern')
+  .description('Postern, an OAuth 2.1 authorization server for MCP servers and other APIs.')
+  .version(VERSION, '-V, --version', 'show the version')
+  .helpOption('-h, --help', 'show help')
+  .helpCommand('help [COMMAND]', 'show help for a command')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    '\nCommands read the same settings as the server (postern serve --help), which may be running or not.',
+  )
+
+command(postern, 'serve', 'Start the server; its log is on standard output, in JSON.', 'postern serve')
+  .addHelpText('after', `\nSettings, from the environment:\n${settingsHelp()}`)
+  .action(async () => stopOnSignal(await startPostern(readConfig())))
+
+command(
+  postern,
+  'migrate',
+  'Bring the database to the newest version, as the server does at start.',
+  'postern migrate',
+).action(answer(() => migrateCommand(readConfig())))
+
+command(
+  postern,
+  'doctor',
+  'Check whether clients can connect, and say what to do.',
+  'postern doctor https://mcp.example.com/mcp',
+)
+  .argument('[MCP-URL]', 'check this MCP server too, as a client sees it that has no token yet')
+  .action(answer((mcpUrl: string | undefined) => doctor(mcpUrl), demandHealth))
+
+const user = group('user', 'People who sign in.')
+
+command(
+  user,
+  'add',
+  'Add a user; the password is asked, or read from standard input.',
+  'postern user add alice --admin',
+)
+  .argument('<NAME>', 'username')
+  .option('--admin', 'make the user an administrator')
+  .action(answer((name: string, options: UserOptions) => userAdd(readConfig(), name, options)))
+
+command(user, 'list', 'List all users.', 'postern user list').action(answer(() => userList(readConfig())))
+
+command(user, 'disable', 'Disable a user: no sign-in, and no token holds.', 'postern user disable alice')
+  .argument('<NAME>', 'username')
+  .action(answer((name: string) => userSetDisabled(readConfig(), name, true)))
+
+command(user, 'enable', 'Enable a disabled user.', 'postern user enable alice')
+  .argument('<NAME>', 'username')
+  .action(answer((name: string) => userSetDisabled(readConfig(), name, false)))
+
+command(
+  user,
+  'set-password',
+  'Change a password; it is asked, or read from standard input.',
+  'postern user set-password alice',
+)
+  .argument('<NAME>', 'username')
+  .action(answer((name: string) => userSetPassword(readConfig(), name)))
+
+command(user, 'remove', 'Remove a user with all grants.', 'postern user remove alice')
+  .argument('<NAME>', 'username')
+  .action(answer((name: string) => userRemove(readConfig(), name)))
+
+const resource = group('resource', 'Resource servers: the MCP servers and other APIs that tokens are for.')
+
+command(
+  resource,
+  'add',
+  'Add a resource server; answers with its credentials and its metadata document.',
+  'postern resource add https://mcp.example.com/mcp --name "Example" --scope read="Read your data" --scope write',
+)
+  .argument('<URI>', 'its address, as people type it into their client')
+  .option('--name <NAME>', 'its name, for people')
+  .option('--scope <NAME=DESCRIPTION>', 'a scope and what it allows, in words for people; may be repeated', repeated)
+  .option('--default', 'tokens are for it when a client names no resource; the first one has this in any case')
+  .action(answer((uri: string, options: ResourceOptions) => resourceAdd(readConfig(), uri, options)))
+
+command(resource, 'list', 'List all resource servers.', 'postern resource list').action(
+  answer(() => resourceList(readConfig())),
+)
+
+command(
+  resource,
+  'rotate-secret',
+  'Make a new secret; the old one is refused at once.',
+  'postern resource rotate-secret https://mcp.example.com/mcp',
+)
+  .argument('<URI>', 'its address, or its client_id')
+  .action(answer((reference: string) => resourceRotateSecret(readConfig(), reference)))
+
+command(
+  resource,
+  'remove',
+  'Remove a resource server with all grants for it.',
+  'postern resource remove https://mcp.example.com/mcp',
+)
+  .argument('<URI>', 'its address, or its client_id')
+  .action(answer((reference: string) => resourceRemove(readConfig(), reference)))
+
+const client = group('client', 'Clients: most register by themselves; these commands add and govern them.')
+
+command(
+  client,
+  'add',
+  'Add a client; answers with its credentials.',
+  'postern client add --name "My tool" --redirect-uri http://localhost/callback --auth-method none --scope "read write"',
+)
+  .requiredOption('--name <NAME>', 'its name, for people')
+  .option('--redirect-uri <URI>', 'where people are sent back to; may be repeated', repeated)
+  .option(
+    '--grant <GRANT>',
+    `a grant that it may use: ${GRANT_TYPES.join(', ')} (default: all); may be repeated`,
+    grants,
+  )
+  .option('--scope <SCOPES>', 'the most that it may get (default: no bound); may be repeated', repeated)
+  .option(
+    '--resource <URI>',
+    'a resource server that it is bound to (default: none, it may use all); may be repeated',
+    repeated,
+  )
+  .addOption(new Option('--auth-method <METHOD>', 'how it authenticates').choices(CLIENT_AUTHENTICATION_METHODS))
+  .action(answer((options: ClientOptions) => clientAdd(readConfig(), options)))
+
+command(client, 'list', 'List all clients.', 'postern client list').action(answer(() => clientList(readConfig())))
+
+command(client, 'show', 'Show everything about a client but its secret.', `postern client show ${EXAMPLE_ID}`)
+  .argument('<ID>', 'client_id')
+  .action(answer((id: string) => clientShow(readConfig(), id)))
+
+command(
+  client,
+  'rotate-secret',
+  'Make a new secret; the old one is refused at once.',
+  `postern client rotate-secret ${EXAMPLE_ID}`,
+)
+  .argument('<ID>', 'client_id')
+  .action(answer((id: string) => clientRotateSecret(readConfig(), id)))
+
+command(
+  client,
+  'disable',
+  'Disable a client: it gets nothing, and none of its tokens holds.',
+  `postern client disable ${EXAMPLE_ID}`,
+)
+  .argument('<ID>', 'client_id')
+  .action(answer((id: string) => clientSetDisabled(readConfig(), id, true)))
+
+command(client, 'enable', 'Enable a disabled client.', `postern client enable ${EXAMPLE_ID}`)
+  .argument('<ID>', 'client_id')
+  .action(answer((id: string) => clientSetDisabled(readConfig(), id, false)))
+
+command(client, 'remove', 'Remove a client with all grants that it got.', `postern client remove ${EXAMPLE_ID}`)
+  .argument('<ID>', 'client_id')
+  .action(answer((id: string) => clientRemove(readConfig(), id)))
+
+const grant = group('grant', 'What people have granted: each installation of a client by itself.')
+
+command(grant, 'list', 'List grants, the newest first.', 'postern grant list --user alice')
+  .option('--user <NAME>', 'only those of this user')
+  .option('--client <ID>', 'only those of this client')
+  .action(answer((options: GrantOptions) => grantList(readConfig(), options)))
+
+command(
+  grant,
+  'revoke',
+  'End a grant: its tokens hold no longer, and the client has to ask again.',
+  `postern grant revoke ${EXAMPLE_ID}`,
+)
+  .argument('<ID>', 'as in postern grant list')
+  .action(answer((id: string) => grantRevoke(readConfig(), id)))
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error // else whoever reads, such as head, has had enough
+})
+try {
+  await postern.parseAsync()
+} catch (error) {
+  process.exitCode = report(error)
+}
+
+/** A command that does something, with an example in its help. */
+function command(parent: Command, name: string, description: string, example: string): Command {
+  return parent
+    .command(name)
+    .description(description)
+    .option('--json', 'answer in JSON')
+    .addHelpText('after', `\nExample:\n  ${example}`)
+}
+
+/** A command that has commands. */
+function group(name: string, description: string): Command {
+  return postern.command(name).description(description)
+}
+
+/** Makes an action of what has an answer: prints it, for a person or as JSON. */
+function answer<P extends unknown[], A extends Answer>(
+  work: (...parameters: P) => Promise<A>,
+  thereafter?: (answer: A) => void,
+) {
+  return async function (this: Command, ...parameters: P): Promise<void> {
+    const result = await work(...parameters)
+    printAnswer(result, this.opts().json === true)
+    thereafter?.(result)
+  }
+}
+
+/** An option that may be repeated. */
+function repeated(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
+function grants(value: string, before: string[] = []): string[] {
+  if (!GRANT_TYPES.includes(value)) throw new InvalidArgumentError(`Allowed choices are ${GRANT_TYPES.join(', ')}.`)
+  return [...before, value]
+}
+
+/** Says why a command failed, in words for whoever typed it. @returns the exit code */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : BAD_USAGE // commander has said it
+  if (error instanceof AdminError) {
+    printProblem(error.message)
+    return error.exitCode
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error))
+  const isKnown = error instanceof ConfigError || error instanceof EmbeddedPostgresError || error instanceof StartError
+  const place = /^ *at .*/m.exec(stack ?? '')?.[0].trim()
+  printProblem(isKnown ? message : `Postern failed ${place}: ${message.replaceAll('\n', ' ')}`)
+  return 1
+}

@@ -1,0 +1,19 @@
+import { decodeRefreshToken, encodeRefreshToken, type RefreshToken } from '../../src/protocol/refresh-token.ts'
+import { decodeCredential, encodeCredential } from '../../src/tokens/secret.ts'
+
+/** Basic credentials, raw (RFC 6749 §2.3.1). */
+export function basic(id: string, secret: string): string {
+  return `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
+}
+
+/** The parts of a refresh token that Postern issued. */
+export function partsOf(refreshToken: string): RefreshToken {
+  const parts = decodeRefreshToken(decodeCredential('refreshToken', refreshToken) ?? Buffer.alloc(0))
+  if (parts === undefined) throw new Error(`not a refresh token: ${refreshToken}`)
+  return parts
+}
+
+/** A refresh token with some of its parts replaced, and a right checksum. */
+export function forge(refreshToken: string, changes: Partial<RefreshToken>): string {
+  return encodeCredential('refreshToken', encodeRefreshToken({ ...partsOf(refreshToken), ...changes }))
+}
