@@ -16,7 +16,8 @@ RUN npm run build -- --sourceMap false && chmod +x dist/src/cli.js
 FROM node:24-trixie-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --omit=optional --ignore-scripts
+# Without `bin`, npx runs the command on the PATH; else it would link it in a cache first, in vain on a read-only disk.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts && npm pkg delete bin
 COPY views views
 # A checkout may be readable by its owner alone; the server runs as another user.
 RUN chmod -R a+rX .
@@ -26,7 +27,7 @@ LABEL org.opencontainers.image.title="Postern" \
       org.opencontainers.image.description="OAuth 2.1 authorization server for the Model Context Protocol" \
       org.opencontainers.image.licenses="MIT"
 # Eight threads: passwords are hashed on them, and file reads and look-ups of names must not wait for that.
-ENV NODE_ENV=production HOST=0.0.0.0 UV_THREADPOOL_SIZE=8
+ENV NODE_ENV=production HOST=0.0.0.0 UV_THREADPOOL_SIZE=8 npm_config_update_notifier=false
 WORKDIR /app
 COPY --from=dependencies /app ./
 COPY --from=build /app/dist dist
@@ -37,7 +38,7 @@ EXPOSE 3000
 # All addresses are below the issuer's path. Liveness, not readiness: a restart does not bring the database back.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["node", "-e", "\
   const { ISSUER, HOST, PORT } = process.env;\
-  const path = new URL(ISSUER || 'http://localhost').pathname.replace(/\\/$/, '') + '/health/live';\
+  const path = require('path').join(new URL(ISSUER || 'http://localhost').pathname, 'health/live');\
   require('http')\
     .get({ host: HOST || 'localhost', port: PORT || 3000, path }, (answer) => process.exit(answer.statusCode === 200 ? 0 : 1))\
     .on('error', () => process.exit(1))"]

@@ -43,7 +43,7 @@ const postern = new Command('postern')
 
 command(postern, 'serve', 'Start the server; its log is on standard output, in JSON.', 'postern serve')
   .addHelpText('after', `\nSettings, from the environment:\n${settingsHelp()}`)
-  .action(async () => stopOnSignal(await startPostern(readConfig())))
+  .action(async () => stopOnSignal(startPostern(readConfig())))
 
 command(
   postern,
@@ -59,7 +59,7 @@ command(
   'postern doctor https://mcp.example.com/mcp',
 )
   .argument('[MCP-URL]', 'check this MCP server too, as a client sees it that has no token yet')
-  .action(answer((mcpUrl: string | undefined) => doctor(mcpUrl), demandHealth))
+  .action(answer((mcpUrl: string | undefined) => doctor(readConfig, mcpUrl), demandHealth))
 
 const user = group('user', 'People who sign in.')
 
@@ -258,7 +258,7 @@ function report(error: unknown): number {
   }
   const { message, stack } = error instanceof Error ? error : new Error(String(error))
   const isKnown = error instanceof ConfigError || error instanceof EmbeddedPostgresError || error instanceof StartError
-  const place = /^ *at .*/m.exec(stack ?? '')?.[0].trim()
+  const place = /^ *at .*/m.exec(stack ?? '')?.[0].trim() ?? ''
   printProblem(isKnown ? message : `Postern failed ${place}: ${message.replaceAll('\n', ' ')}`)
   return 1
 }

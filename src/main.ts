@@ -70,11 +70,16 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
   }
 }
 
-/** Stops at SIGTERM and SIGINT; a second signal, or requests that take too long, end the process at once. */
-export function stopOnSignal(stop: () => Promise<void>): void {
+/**
+ * Stops at SIGTERM and SIGINT; a second signal, or requests that take too long, end the process at once. So does a
+ * signal while the server starts: the first process of a container would otherwise not heed it.
+ */
+export async function stopOnSignal(starting: Promise<() => Promise<void>>): Promise<void> {
+  let stop: (() => Promise<void>) | undefined
   let stopping = false
   const onSignal = () => {
     if (stopping) process.exit(1)
+    if (stop === undefined) process.exit(0)
     stopping = true
     setTimeout(() => process.exit(1), SHUTDOWN_SECONDS * 1000).unref()
     stop().then(
@@ -84,6 +89,7 @@ export function stopOnSignal(stop: () => Promise<void>): void {
   }
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
+  stop = await starting
 }
 
 async function connect(config: Config, log: Logger, stops: (() => Promise<unknown>)[]): Promise<Kysely<Database>> {
@@ -135,10 +141,10 @@ async function provideFirstUser(context: Context): Promise<void> {
 }
 
 function asStartError(error: unknown, config: Config): unknown {
-  const { code, message } = error as { code?: unknown; message?: unknown }
+  const { code, message, syscall, hostname } = error as Record<string, unknown>
   if (code === 'EADDRINUSE')
     return new StartError(`Port ${config.port} on ${config.host} is in use by another program; set PORT.`)
-  if (code === 'EACCES' || code === 'EADDRNOTAVAIL') {
+  if (syscall === 'listen' || (syscall === 'getaddrinfo' && hostname === config.host)) {
     return new StartError(
       `Postern can't listen on ${config.host}, port ${config.port}: ${String(message)}; set HOST or PORT.`,
     )

@@ -9,6 +9,7 @@ import Fastify, {
   type FastifyReply,
   type FastifyRequest,
   LogController,
+  type RouteHandlerMethod,
 } from 'fastify'
 import type { Context } from './context.ts'
 import { answerError } from './endpoints/answer-error.ts'
@@ -43,17 +44,22 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     await acceptForms(machines)
     allowCrossOrigin(machines)
     machines.get(`/.well-known/oauth-authorization-server${base}`, discovery(context))
-    if (base !== '') machines.get(`${base}/.well-known/oauth-authorization-server`, discovery(context))
+    machines.get('/.well-known/*', notFound) // clients that are pages try several: JSON that any origin may read
+    if (base !== '') {
+      machines.get(`${base}/.well-known/oauth-authorization-server`, discovery(context))
+      machines.get(`${base}/.well-known/*`, notFound)
+    }
     machines.post(`${base}/token`, token(context))
     machines.post(`${base}/revoke`, revoke(context))
-    for (const path of ['/token', '/revoke', '/register', '/.well-known/*'])
-      machines.options(`${base}${path}`, preflight)
+    for (const path of ['/token', '/revoke', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
     if (base !== '') machines.options('/.well-known/*', preflight)
   })
   if (config.registration !== 'off') {
     await server.register(async (machines) => {
       allowCrossOrigin(machines)
-      machines.post(`${base}/register`, register(context)) // the one endpoint that reads JSON
+      machines.removeContentTypeParser('text/plain') // leaves JSON: this is the one endpoint that reads it
+      machines.post(`${base}/register`, register(context))
+      machines.options(`${base}/register`, preflight)
     })
   }
   // … and these not.
@@ -111,12 +117,20 @@ function createFastify(context: Context): FastifyInstance {
     if (allowed !== undefined) reply.header('allow', allowed.join(', '))
     const error =
       allowed === undefined
-        ? new OAuthError('not_found', 'there is nothing at this address')
+        ? nothingHere()
         : new OAuthError('method_not_allowed', 'this address does not accept the method')
-    const forPerson = request.headers.accept?.includes('text/html') === true && !request.url.startsWith('/.well-known/')
+    const forPerson = request.headers.accept?.includes('text/html') === true
     return forPerson ? sendErrorPage(error, request, reply) : answerError(context, error, request, reply)
   })
   return server
+}
+
+const notFound: RouteHandlerMethod = async () => {
+  throw nothingHere()
+}
+
+function nothingHere(): OAuthError {
+  return new OAuthError('not_found', 'there is nothing at this address')
 }
 
 /** Bodies are forms, and nothing else. */

@@ -34,7 +34,7 @@ export async function clientAdd(config: Config, options: ClientOptions): Promise
   const { client, resources, unknownScopes } = await withDatabase(config, async (db) => {
     const resources: ResourceRow[] = []
     for (const reference of options.resource ?? []) resources.push(await demandResource(db, reference))
-    const resourceIds = resources.length === 0 ? null : resources.map(({ id }) => id)
+    const resourceIds = resources.length === 0 ? null : [...new Set(resources.map(({ id }) => id))]
     const client = await registerClient({ db }, metadata, {
       registration: 'operator',
       bounds: { boundScope, resourceIds },
@@ -163,7 +163,7 @@ export async function clientSetDisabled(config: Config, id: string, disabled: bo
     return demandClient(id, await findClient(db, id))
   })
   const sentence = disabled
-    ? `Disabled ${nameOf(client)}: it gets nothing, and none of its tokens holds until it is enabled again.`
+    ? `Disabled ${nameOf(client)}: it gets nothing, and no token holds until postern client enable ${id}.`
     : `Enabled ${nameOf(client)}.`
   return { json: { client_id: id, client_name: client.name, disabled }, text: [sentence] }
 }
@@ -204,7 +204,8 @@ function readMetadata(config: Config, options: ClientOptions): ClientMetadata {
   if (redirectUri.length === 0) throw new AdminError('A client needs --redirect-uri, where people are sent back to.')
   for (const uri of redirectUri) {
     const problem = redirectUriProblem(uri, config.redirectSchemes)
-    if (problem !== undefined) throw new AdminError(`The redirect URI ${uri} ${problem}.`)
+    if (problem !== undefined)
+      throw new AdminError(`The redirect URI ${uri} ${problem}${uri.startsWith('http') ? '' : whichSchemes(config)}.`)
   }
   const scope = (options.scope ?? []).flatMap((names) => names.split(' ')).filter((name) => name !== '')
   const wrong = scope.find((name) => !isScopeName(name))
@@ -219,6 +220,11 @@ function readMetadata(config: Config, options: ClientOptions): ClientMetadata {
   const missing = grant.find((name) => !metadata.grantTypes.includes(name))
   if (missing !== undefined) throw new AdminError(`The grant ${missing} can't be given to a client yet.`)
   return metadata
+}
+
+function whichSchemes({ redirectSchemes }: Config): string {
+  const allowed = ['https', 'http on loopback', 'names with a dot', ...redirectSchemes].join(', ')
+  return `; allowed are ${allowed} (POSTERN_REDIRECT_SCHEMES)`
 }
 
 function effectiveMetadata(config: Config, requested: RequestedClientMetadata): ClientMetadata {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Config } from '../config.ts'
 import type { Context } from '../context.ts'
 import { databaseProblem, isDatabaseUnavailable, openDatabase, pingDatabase } from '../store/database.ts'
@@ -83,7 +83,7 @@ async function openEmbedded({ dataDirectory }: Config): Promise<OpenDatabase> {
   const isNew = !existsSync(join(dataDirectory, 'postgres'))
   const embedded = await joinOrStartEmbeddedPostgres({ dataDirectory })
   // a person may be in another folder than the server
-  if (isNew && process.stderr.isTTY) printProblem(`A new database was created in ${dataDirectory}.`)
+  if (isNew && process.stderr.isTTY) printProblem(`A new database was created in ${resolve(dataDirectory)}.`)
   const db = openDatabase(embedded.connection, { poolSize: POOL_SIZE, onError: () => {} })
   return {
     db,

@@ -1,4 +1,4 @@
-import { type Config, ConfigError, readConfig } from '../config.ts'
+import { type Config, ConfigError } from '../config.ts'
 import type { Context } from '../context.ts'
 import { databaseProblem, type ResourceRow, readDatabaseClock, readDatabaseVersion } from '../store/database.ts'
 import { listPendingMigrations } from '../store/migrate.ts'
@@ -13,8 +13,8 @@ import { AdminError, type Answer, count } from './output.ts'
 const CLOCK_TOLERANCE_SECONDS = 5
 
 /** `postern doctor`: looks at everything that has to be right for a client to connect. */
-export async function doctor(mcpUrl: string | undefined): Promise<Answer & { problems: number }> {
-  const findings = await examine(mcpUrl)
+export async function doctor(readConfig: () => Config, mcpUrl?: string): Promise<Answer & { problems: number }> {
+  const findings = await examine(readConfig, mcpUrl)
   const width = Math.max(...findings.map(({ check }) => check.length))
   const text = findings.flatMap(({ check, ok, detail, advice }) => [
     `${ok ? 'ok     ' : 'problem'}  ${check.padEnd(width)}  ${detail}`,
@@ -28,7 +28,7 @@ export function demandHealth({ problems }: { problems: number }): void {
   if (problems > 0) throw new AdminError(`${count(problems, 'problem')} found.`)
 }
 
-async function examine(mcpUrl: string | undefined): Promise<Finding[]> {
+async function examine(readConfig: () => Config, mcpUrl: string | undefined): Promise<Finding[]> {
   let config: Config
   try {
     config = readConfig()

@@ -7,7 +7,7 @@ import type { ResourceRow, ResourceScope } from '../store/database.ts'
 import { findResource, insertResource, listResources, removeResource, setResourceSecret } from '../store/resource.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
-import { AdminError, type Answer, count, facts, instant, shorten, table } from './output.ts'
+import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
 
 /** Options of `postern resource add`. */
 export interface ResourceOptions {
@@ -26,7 +26,7 @@ export async function resourceAdd(config: Config, typed: string, options: Resour
   }
   const scopes = readScopes(options.scope ?? [])
   const secret = issueCredential('resourceSecret')
-  const name = options.name?.trim() || null
+  const name = printable(options.name ?? '').trim() || null
   const { added, twin } = await withDatabase(config, async (db) => {
     const resource = {
       id: randomId(),
@@ -150,7 +150,7 @@ export function isId(text: string): boolean {
 function readScopes(definitions: string[]): ResourceScope[] {
   const scopes = definitions.map((definition) => {
     const [name = '', ...description] = definition.split('=')
-    return { name, description: description.join('=').trim() || name }
+    return { name, description: printable(description.join('=')).trim() || name }
   })
   for (const [index, { name }] of scopes.entries()) {
     if (!isScopeName(name))

@@ -28,7 +28,7 @@ export async function userAdd(config: Config, name: string, options: UserOptions
     return demandUser(name, await findUser(db, key))
   })
   const role = isAdministrator ? ', an administrator' : ''
-  return { json: userJson(user), text: [`Added ${user.username}${role}. Sign in at ${config.issuer}/login`] }
+  return { json: userJson(user), text: [`Added ${user.username}${role}. Sign in at ${config.issuer}/account`] }
 }
 
 /** `postern user list` */
@@ -58,7 +58,7 @@ export async function userSetDisabled(config: Config, name: string, disabled: bo
     return demandUser(name, await findUser(db, key))
   })
   const sentence = disabled
-    ? `Disabled ${user.username}: signed out everywhere, and no token of ${user.username} holds until enabled again.`
+    ? `Disabled ${user.username}: signed out everywhere, and no token holds until postern user enable ${user.username}.`
     : `Enabled ${user.username}.`
   return { json: userJson(user), text: [sentence] }
 }

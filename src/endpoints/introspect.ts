@@ -25,10 +25,9 @@ export function introspect(context: Context): RouteHandlerMethod {
   }
 }
 
-/** The credentials that `postern resource add` printed: the id is a UUID, the secret has nothing to decode. */
+/** The credentials that `postern resource add` printed. They hold no percent or plus sign, so decoding is right. */
 function readResourceServer(authorization: string | undefined, parameters: ReadonlyMap<string, string>) {
-  const [reading] = readClientCredentials(authorization, parameters).readings
-  const { clientId, clientSecret } = reading ?? {}
+  const { clientId, clientSecret } = readClientCredentials(authorization, parameters).readings.at(-1) ?? {}
   if (clientId === undefined || !RESOURCE_SERVER_ID.test(clientId)) throw refused('resource_server_unknown')
   if (clientSecret === undefined) throw refused('resource_server_secret_missing')
   return { resourceId: clientId, secretHash: hashSecret(clientSecret) }

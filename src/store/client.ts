@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { ClientRow, Database } from './database.ts'
 
 export interface NewClient {
@@ -32,12 +32,12 @@ export async function insertClient(db: Kysely<Database>, client: NewClient, unus
   const unusedSince = client.registration === 'operator' ? null : sql`now()`
   const { rows } = await sql<{ created_at: Date }>`
     with surplus as (
-      delete from client where id in (
+      delete from client where id = any(array(
         select id from client
         where registration_source = ${client.registrationSource} and unused_since is not null
         order by unused_since desc offset ${unusedKept - 1} limit 10
         for update skip locked
-      )
+      )) and ${hasNoFamily()}
     )
     insert into client (
       id, name, secret_hash, token_endpoint_auth_method, redirect_uris, grant_types, default_scope, bound_scope,
@@ -48,6 +48,25 @@ export async function insertClient(db: Kysely<Database>, client: NewClient, unus
       ${JSON.stringify(client.description)}::jsonb, ${client.registration}, ${client.registrationSource}, now(), ${unusedSince}
     ) returning created_at`.execute(db)
   return rows[0]?.created_at as Date
+}
+
+/** Of the row of `client`: nothing was granted to it. */
+export function hasNoFamily(): RawBuilder<unknown> {
+  return sql`not exists (select from token_family f where f.client_id = client.id)`
+}
+
+/**
+ * A part of a statement that removes families: clients that registered themselves, and lose their last one, count
+ * as unused again.
+ *
+ * @param removed says of a family `f` whether it goes
+ */
+export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`
+    update client set unused_since = now()
+    where id in (select f.client_id from token_family f where ${removed})
+      and not exists (select from token_family f where f.client_id = client.id and not (${removed}))
+      and registration <> 'operator' and unused_since is null`
 }
 
 /** Finds a client (primary key), disabled or not. */

@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { hasNoFamily, markUnusedClients } from './client.ts'
 import type { Database } from './database.ts'
 
 /** What decides when rows end, as far as they don't say it themselves. */
@@ -12,7 +13,8 @@ const KEPT_SECONDS = 86_400
 
 /**
  * What housekeeping does, each in one statement that takes at most `limit` rows in the order of an index, and
- * skips rows that others hold. The name is the table's.
+ * skips rows that others hold (an array, since it is looked up in the primary key however large the table is). The
+ * name is the table's.
  */
 const REMOVALS: { name: string; remove: (retention: Retention, limit: number) => RawBuilder<unknown> }[] = [
   {
@@ -43,7 +45,13 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   {
     name: 'client',
     remove: ({ unusedClientSeconds }, limit) =>
-      removal('client', 'id', sql`unused_since < ${ago(unusedClientSeconds)}`, 'unused_since', limit),
+      removal(
+        'client',
+        'id',
+        sql`unused_since < ${ago(unusedClientSeconds)} and ${hasNoFamily()}`,
+        'unused_since',
+        limit,
+      ),
   },
   {
     name: 'token_family',
@@ -57,10 +65,10 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
     name: 'sealed_pair',
     remove: ({ refreshGraceSeconds }, limit) => sql`
       update token_family set sealed_pair = null, sealed_at = null
-      where id in (
+      where id = any(array(
         select id from token_family where sealed_at < ${ago(refreshGraceSeconds)}
         order by sealed_at limit ${limit} for update skip locked
-      )
+      ))
       returning 1`,
   },
 ]
@@ -90,7 +98,7 @@ export async function removeEndedRows(
       if (!(await lock.execute(trx)).rows[0]?.mine) return undefined
       return (await remove(retention, limit).execute(trx)).rows.length
     })
-    if (count === undefined) return undefined
+    if (count === undefined) return Object.keys(removed).length === 0 ? undefined : { removed, more: false }
     if (count > 0) removed[name] = (removed[name] ?? 0) + count
     more ||= count === limit
   }
@@ -105,26 +113,21 @@ function removal(
   limit: number,
 ): RawBuilder<unknown> {
   return sql`
-    delete from ${sql.table(table)} where ${sql.ref(key)} in (
+    delete from ${sql.table(table)} where ${sql.ref(key)} = any(array(
       select ${sql.ref(key)} from ${sql.table(table)} where ${ended}
       order by ${sql.ref(order)} limit ${limit} for update skip locked
-    )
+    ))
     returning 1`
 }
 
-/** A client that registered itself counts as unused again when its last family goes. */
 function removeFamilies(ended: RawBuilder<unknown>, order: string, limit: number): RawBuilder<unknown> {
   return sql`
     with gone as (
-      delete from token_family where id in (
+      delete from token_family where id = any(array(
         select id from token_family where ${ended} order by ${sql.ref(order)} limit ${limit} for update skip locked
-      )
-      returning id, client_id
-    ), unused as (
-      update client c set unused_since = now()
-      where c.id in (select client_id from gone) and c.registration <> 'operator' and c.unused_since is null
-        and not exists (select from token_family f where f.client_id = c.id and f.id not in (select id from gone))
-    )
+      ))
+      returning id
+    ), unused as (${markUnusedClients(sql`f.id in (select id from gone)`)})
     select 1 from gone`
 }
 

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { markUnusedClients } from './client.ts'
 import type { Database, ResourceRow, ResourceScope } from './database.ts'
 
 export interface NewResource {
@@ -81,7 +82,9 @@ export async function removeResource(db: Kysely<Database>, id: string): Promise<
   return db.transaction().execute(async (trx) => {
     await sql`lock table resource in share row exclusive mode`.execute(trx)
     const { rows } = await sql<{ endedGrants: number }>`
-      with removed as (delete from resource where id = ${id} returning id)
+      with removed as (
+        delete from resource where id = ${id} returning id
+      ), unused as (${markUnusedClients(sql`f.resource_id in (select id from removed)`)})
       select (
         select count(*)::integer from token_family f
         where f.resource_id = removed.id and f.revoked_at is null and f.expires_at > now()

@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
+import { markUnusedClients } from './client.ts'
 import type { Database, UserRow } from './database.ts'
 
 /** A person to be added. */
@@ -93,7 +94,9 @@ export async function setUserPassword(
  */
 export async function removeUser(db: Kysely<Database>, usernameKey: string): Promise<number | undefined> {
   const { rows } = await sql<{ endedGrants: number }>`
-    with removed as (delete from "user" where username_key = ${usernameKey} returning id)
+    with removed as (
+      delete from "user" where username_key = ${usernameKey} returning id
+    ), unused as (${markUnusedClients(sql`f.user_id in (select id from removed)`)})
     select (
       select count(*)::integer from token_family f
       where f.user_id = removed.id and f.revoked_at is null and f.expires_at > now()

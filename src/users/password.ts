@@ -7,6 +7,9 @@ import { randomSecret } from '../tokens/secret.ts'
 /** OWASP's parameters for argon2id: 19 MiB, two passes, one lane. */
 const PARAMETERS = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
 
+/** Of the four threads that Node.js has for such work, one stays free for files and name resolution. */
+const MOST_AT_ONCE = Math.min(availableParallelism(), 3)
+
 /** More than this many waiting sign-ins would wait longer than people do. */
 const LONGEST_QUEUE = 100
 
@@ -23,11 +26,11 @@ export interface PasswordHasher {
 }
 
 /**
- * Makes a hasher that runs at most one computation per core, so that a wave of sign-ins never takes all
+ * Makes a hasher that runs few computations at once, so that a wave of sign-ins never takes all
  * threads from the token endpoint.
  */
 export async function createPasswordHasher(): Promise<PasswordHasher> {
-  const limit = pLimit(availableParallelism())
+  const limit = pLimit(MOST_AT_ONCE)
   const inTurn = <T>(task: () => Promise<T>): Promise<T> => {
     if (limit.pendingCount >= LONGEST_QUEUE) {
       const options = { retryAfterSeconds: 5 }
