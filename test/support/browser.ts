@@ -56,7 +56,7 @@ export async function openBrowser(t: Test, root: Test): Promise<Visitor> {
   const context = await (await running).newContext({ ignoreHTTPSErrors: true })
   t.teardown(() => context.close())
   const page = await context.newPage()
-  page.setDefaultTimeout(10_000)
+  page.setDefaultTimeout(20_000)
   const complaints: string[] = []
   page.on('console', (message) => {
     if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text())

@@ -24,10 +24,10 @@ export async function listenForCallback(
   let wake = () => {}
   const listener: RequestListener = (request, response) => {
     const url = new URL(request.url ?? '', redirectUri)
-    if (url.pathname !== path) return response.writeHead(204).end()
     response
       .writeHead(200, { 'content-type': 'text/html; charset=utf-8' })
       .end('<!doctype html><title>Back</title>Back.')
+    if (url.pathname !== path) return // the application's own page, or a browser's request for an icon
     arrivals.push(url)
     wake()
   }
@@ -45,7 +45,7 @@ export async function listenForCallback(
     redirectUri,
     arrivals,
     next: async () => {
-      const deadline = AbortSignal.timeout(10_000)
+      const deadline = AbortSignal.timeout(20_000)
       while (arrivals.length <= taken) {
         await new Promise<void>((resolve, reject) => {
           wake = resolve

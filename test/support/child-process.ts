@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
 
 /** How long a program may take to say that it is ready, and to stop. */
-const PATIENCE = 20_000 // milliseconds
+const PATIENCE = 30_000 // milliseconds
 
 /** A program that runs beside the test. */
 export interface RunningProgram {
@@ -54,7 +54,8 @@ export async function startProgram(
         const look = () => {
           const found = lines.find(wanted)
           if (found !== undefined) settle(() => resolve(found))
-          else if (child.exitCode !== null) fail(`ended with ${child.exitCode}`)
+          else if (child.exitCode !== null || child.signalCode !== null)
+            fail(`ended with ${child.exitCode ?? child.signalCode}`)
         }
         const timer = setTimeout(fail, PATIENCE, 'did not print the line that was awaited')
         watchers.add(look)

@@ -6,6 +6,13 @@ export function basic(id: string, secret: string): string {
   return `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
 }
 
+/** Basic credentials with everything encoded that is not a letter or a digit, as openid-client sends them. */
+export function basicEncoded(id: string, secret: string): string {
+  const encode = (text: string) =>
+    text.replaceAll(/[^A-Za-z0-9]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+  return basic(encode(id), encode(secret))
+}
+
 /** The parts of a refresh token that Postern issued. */
 export function partsOf(refreshToken: string): RefreshToken {
   const parts = decodeRefreshToken(decodeCredential('refreshToken', refreshToken) ?? Buffer.alloc(0))

@@ -42,17 +42,15 @@ export async function startPosternProcess(
     LOG_LEVEL: 'info',
     ...settings,
   }
-  const server = await startProgram(t, CLI, {
-    args: ['serve'],
-    env,
-    ready: (line) => line.includes('"event":"started"'),
-  })
   const command = async (args: string[], input?: string) => {
     const { code, output, errors } = await runProgram(CLI, { args, env, ...(input === undefined ? {} : { input }) })
     if (code !== 0) throw new Error(`postern ${args.join(' ')} ended with ${code}: ${errors}${output}`)
     return output
   }
-  await command(['user', 'add', 'alice'], `${PASSWORD}\n`)
+  const [server] = await Promise.all([
+    startProgram(t, CLI, { args: ['serve'], env, ready: (line) => line.includes('"event":"started"') }),
+    command(['user', 'add', 'alice'], `${PASSWORD}\n`),
+  ])
   return {
     issuer: settings.ISSUER ?? `http://localhost:${listensOn}`,
     port: listensOn,
