@@ -74,7 +74,9 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
   await server.register(async (pages) => {
     await acceptForms(pages)
     await pages.register(cookie)
-    pages.setErrorHandler((error, request, reply) => sendErrorPage(error, request, reply))
+    pages.setErrorHandler((error, request, reply) =>
+      wantsJson(request) ? answerError(context, error, request, reply) : sendErrorPage(error, request, reply),
+    )
     pages.get(`${base}/authorize`, authorize(context))
     pages.post(`${base}/authorize`, authorizePosted(context))
     pages.get(`${base}/login`, showLogin(context))
@@ -131,6 +133,11 @@ const notFound: RouteHandlerMethod = async () => {
 
 function nothingHere(): OAuthError {
   return new OAuthError('not_found', 'there is nothing at this address')
+}
+
+/** A program looks at a page's address before it sends a person there (mcp-remote does). */
+function wantsJson({ headers }: FastifyRequest): boolean {
+  return headers.accept?.includes('application/json') === true && !headers.accept.includes('text/html')
 }
 
 /** Bodies are forms, and nothing else. */

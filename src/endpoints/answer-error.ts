@@ -17,6 +17,10 @@ export function answerError(
   if (challenge !== undefined) reply.header('www-authenticate', challenge)
   return reply.type('application/json').send({
     ...shown.toJSON(),
+    // tells a client whose registration is gone where to get a new one
+    ...(shown.reason === 'client_unknown' && config.registration !== 'off'
+      ? { registration_endpoint: `${config.issuer}/register` }
+      : {}),
     ...(config.errorUri === undefined ? {} : { error_uri: `${config.errorUri}#${shown.code}` }),
   })
 }

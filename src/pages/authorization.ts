@@ -9,10 +9,14 @@ import type { Context } from '../context.ts'
 import { type RedirectTarget, responseUri } from '../protocol/authorization-request.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { sortParameters } from '../protocol/parameters.ts'
+import { FORM_EXPIRED } from './browser.ts'
 import { redirectTo } from './page.ts'
 
 /** Parameters on which depends where the response goes: a problem with one of them is never sent anywhere. */
 const BEFORE_PROOF = ['client_id', 'redirect_uri', 'state']
+
+/** Problems that the client can do nothing about: the person, or the operator, can. */
+const FOR_THE_PERSON: ReadonlySet<string> = new Set([NO_RESOURCE, FORM_EXPIRED])
 
 /**
  * Judges an authorization request (RFC 6749 §4.1.1): until its redirect URI is proven, errors are shown; from
@@ -37,7 +41,7 @@ export async function withAuthorizationRequest(
     for (const problem of problems.values()) throw problem
     return await grant(await judgeAuthorizationRequest(context, client, target, parameters))
   } catch (error) {
-    if (!(error instanceof OAuthError) || error.reason === NO_RESOURCE) throw error
+    if (!(error instanceof OAuthError) || FOR_THE_PERSON.has(error.reason)) throw error
     const facts = { error: error.code, reason: error.reason, client_id: client.id }
     context.log.info({ event: 'authorization_refused', ...facts }, 'authorization refused')
     return redirectError(context, reply, target, error)
