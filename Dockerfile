@@ -11,13 +11,12 @@ RUN npm ci --omit=optional --ignore-scripts
 COPY tsconfig.json ./
 COPY src src
 COPY migrations migrations
-RUN npm run build -- --sourceMap false && chmod +x dist/src/cli.js
+RUN npm run build -- --sourceMap false
 
 FROM node:24-trixie-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-# Without `bin`, npx runs the command on the PATH; else it would link it in a cache first, in vain on a read-only disk.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts && npm pkg delete bin
+RUN npm ci --omit=dev --omit=optional --ignore-scripts
 COPY views views
 # A checkout may be readable by its owner alone; the server runs as another user.
 RUN chmod -R a+rX .

@@ -23,9 +23,10 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       user_id uuid not null references "user" on delete cascade,
       client_id text not null references client on delete cascade,
       resource_id uuid not null references resource on delete cascade,
+      redirect_uri text not null, -- where the answer went is what the person could judge of the client
       scope text[] not null,
       granted_at timestamptz not null,
-      primary key (user_id, client_id, resource_id)
+      primary key (user_id, client_id, resource_id, redirect_uri)
     )`.execute(db)
   await sql`create index consent_client_id on consent (client_id)`.execute(db)
 }

@@ -26,6 +26,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )`.execute(db)
   await sql`create index token_family_client_id on token_family (client_id)`.execute(db)
   await sql`create index token_family_user_id on token_family (user_id)`.execute(db)
+  await sql`create index token_family_resource_id on token_family (resource_id)`.execute(db)
   await sql`create index token_family_expires on token_family (expires_at)`.execute(db)
   await sql`create index token_family_revoked on token_family (revoked_at) where revoked_at is not null`.execute(db)
   await sql`create index token_family_sealed on token_family (sealed_at) where sealed_at is not null`.execute(db)

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import type { Context } from './context.ts'
@@ -8,7 +7,8 @@ import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
 import { createServer } from './server.ts'
 import {
-  type Database,
+  type DatabaseConnection,
+  databaseProblem,
   isDatabaseUnavailable,
   openDatabase,
   pingDatabase,
@@ -49,9 +49,11 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
     for (const one of stops.splice(0).reverse()) await one()
   }
   try {
-    const db = await connect(config, log, stops)
-    const migrated = await migrateToLatest(db)
+    const connection = await provideDatabase(config, log, stops)
+    const migrated = await migrate(connection)
     if (migrated.length > 0) log.info({ event: 'migrated', migrations: migrated }, 'database migrated')
+    const db = openDatabase(connection, { poolSize: POOL_SIZE, onError: logLostConnection(log) })
+    stops.push(() => db.destroy())
     const context: Context = { config, db, log, passwords: await createPasswordHasher() }
     await provideFirstUser(context)
     const server = await createServer(context)
@@ -59,6 +61,7 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
     await server.listen({ host: config.host, port: config.port })
     stops.push(startHousekeeping(context))
     const database = `PostgreSQL ${await readDatabaseVersion(db)}, ${config.databaseUrl === undefined ? `embedded in ${config.dataDirectory}` : 'external'}`
+    warnAboutProxies(context)
     log.info(
       { event: 'started', issuer: config.issuer, database, version: VERSION },
       `Postern ${VERSION} serves ${config.issuer}`,
@@ -92,35 +95,62 @@ export async function stopOnSignal(starting: Promise<() => Promise<void>>): Prom
   stop = await starting
 }
 
-async function connect(config: Config, log: Logger, stops: (() => Promise<unknown>)[]): Promise<Kysely<Database>> {
-  const onError = (error: Error) => log.warn({ event: 'connection_lost', err: error }, 'a database connection was lost')
+/** Where the database is; the embedded one is started, and an external one waited for. */
+async function provideDatabase(
+  config: Config,
+  log: Logger,
+  stops: (() => Promise<unknown>)[],
+): Promise<DatabaseConnection> {
   if (config.databaseUrl !== undefined) {
-    const db = openDatabase({ connectionString: config.databaseUrl }, { poolSize: POOL_SIZE, onError })
-    stops.push(() => db.destroy())
-    await waitForDatabase(db, log)
-    return db
+    const connection = { connectionString: config.databaseUrl }
+    await waitForDatabase(connection, log)
+    return connection
   }
   const embedded = await startEmbeddedPostgres({
     dataDirectory: config.dataDirectory,
     log: (message) => log.info({ event: 'embedded_postgres' }, message),
   })
   stops.push(() => embedded.stop())
-  const db = openDatabase(embedded.connection, { poolSize: POOL_SIZE, onError })
-  stops.push(() => db.destroy())
-  return db
+  return embedded.connection
 }
 
 /** In a container the database often starts at the same time. */
-async function waitForDatabase(db: Kysely<Database>, log: Logger): Promise<void> {
-  for (let waited = 0; ; waited += 1) {
-    try {
-      return await pingDatabase(db)
-    } catch (error) {
-      if (!isDatabaseUnavailable(error) || waited >= DATABASE_WAIT_SECONDS) throw error
-      log.info({ event: 'waiting_for_database', reason: (error as Error).message }, 'waiting for the database')
-      await new Promise((resolve) => setTimeout(resolve, 1000))
+async function waitForDatabase(connection: DatabaseConnection, log: Logger): Promise<void> {
+  const db = openDatabase(connection, { poolSize: 1, onError: () => {} })
+  try {
+    for (let waited = 0; ; waited += 1) {
+      try {
+        return await pingDatabase(db)
+      } catch (error) {
+        if (!isDatabaseUnavailable(error) || waited >= DATABASE_WAIT_SECONDS) throw error
+        log.info({ event: 'waiting_for_database', reason: (error as Error).message }, 'waiting for the database')
+        await new Promise((resolve) => setTimeout(resolve, 1000))
+      }
     }
+  } finally {
+    await db.destroy()
   }
+}
+
+async function migrate(connection: DatabaseConnection): Promise<string[]> {
+  const db = openDatabase(connection, { poolSize: 1, onError: () => {}, patient: true })
+  try {
+    return await migrateToLatest(db)
+  } finally {
+    await db.destroy()
+  }
+}
+
+function logLostConnection(log: Logger): (error: Error) => void {
+  return (error) => log.warn({ event: 'connection_lost', err: error }, 'a database connection was lost')
+}
+
+/** Behind a proxy that isn't named, everybody seems to come from one address, and shares its limits. */
+function warnAboutProxies({ config, log }: Context): void {
+  if (!config.issuer.startsWith('https:') || config.trustProxy !== false) return
+  const advice =
+    'ISSUER is https, so there is a proxy: name it in POSTERN_TRUST_PROXY, or all people count as one address'
+  log.warn({ event: 'proxy_not_trusted' }, advice)
 }
 
 /** With no user, one is created as the environment says, or else a link is printed that lets a person do it. */
@@ -137,7 +167,7 @@ async function provideFirstUser(context: Context): Promise<void> {
   if (result.outcome === 'refused')
     throw new StartError(`POSTERN_ADMIN_USERNAME, POSTERN_ADMIN_PASSWORD: ${result.problem}`)
   if (result.outcome === 'created')
-    log.info({ event: 'first_user_created', user_id: result.userId }, 'first user created')
+    log.info({ event: 'first_user_created', user_id: result.user.id }, 'first user created')
 }
 
 function asStartError(error: unknown, config: Config): unknown {
@@ -155,7 +185,7 @@ function asStartError(error: unknown, config: Config): unknown {
     )
   }
   if (config.databaseUrl !== undefined && (isDatabaseUnavailable(error) || /^(28|3D)/.test(String(code)))) {
-    return new StartError(`The database of DATABASE_URL can't be used: ${String(message)}.`)
+    return new StartError(`The database of DATABASE_URL can't be used: ${databaseProblem(error)}.`)
   }
   return error
 }

@@ -101,6 +101,7 @@ function createFastify(context: Context): FastifyInstance {
     genReqId: randomId,
     trustProxy: typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy,
     bodyLimit: BODY_LIMIT,
+    requestTimeout: 60_000, // milliseconds: slow bodies must not hold their sockets for ever
     forceCloseConnections: 'idle',
     http: { maxHeaderSize: LONGEST_HEADER },
     frameworkErrors: (error, request, reply) => {

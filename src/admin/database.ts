@@ -75,7 +75,7 @@ async function open(config: Config): Promise<OpenDatabase> {
 }
 
 function openExternal(connectionString: string): OpenDatabase {
-  const db = openDatabase({ connectionString }, { poolSize: POOL_SIZE, onError: () => {} })
+  const db = openDatabase({ connectionString }, { poolSize: POOL_SIZE, onError: () => {}, patient: true })
   return { db, close: () => db.destroy() }
 }
 
@@ -84,7 +84,7 @@ async function openEmbedded({ dataDirectory }: Config): Promise<OpenDatabase> {
   const embedded = await joinOrStartEmbeddedPostgres({ dataDirectory })
   // a person may be in another folder than the server
   if (isNew && process.stderr.isTTY) printProblem(`A new database was created in ${resolve(dataDirectory)}.`)
-  const db = openDatabase(embedded.connection, { poolSize: POOL_SIZE, onError: () => {} })
+  const db = openDatabase(embedded.connection, { poolSize: POOL_SIZE, onError: () => {}, patient: true })
   return {
     db,
     async close() {

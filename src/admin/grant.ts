@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
 import { findClient } from '../store/client.ts'
-import { type Grant, listGrants, revokeGrant } from '../store/token-family.ts'
+import { type Grant, listGrants, revokeTokenFamily } from '../store/token-family.ts'
 import { findUser } from '../store/user.ts'
 import { demandClient } from './client.ts'
 import { withDatabase } from './database.ts'
@@ -44,7 +44,10 @@ export async function grantList(config: Config, options: GrantOptions): Promise<
 
 /** `postern grant revoke` */
 export async function grantRevoke(config: Config, id: string): Promise<Answer> {
-  const revoked = await withDatabase(config, async (db) => isId(id) && (await revokeGrant(db, id)))
+  const revoked = await withDatabase(
+    config,
+    async (db) => isId(id) && (await revokeTokenFamily(db, id, 'grant_revoked')),
+  )
   if (!revoked) throw new AdminError(`There is no grant ${id}; postern grant list shows all.`)
   return {
     json: { id, revoked: true },

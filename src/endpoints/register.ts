@@ -25,6 +25,9 @@ const texts = z
   .nullish()
   .transform((value) => value ?? undefined)
 
+/** A member that only describes: an unusable value is left out, and the client registered all the same. */
+const description = text.catch(undefined)
+
 /** The members that mean something here (RFC 7591 §2); others are left out. */
 const requestSchema = z.object({
   redirect_uris: texts,
@@ -32,15 +35,15 @@ const requestSchema = z.object({
   grant_types: texts,
   response_types: texts,
   scope: text,
-  client_name: text,
-  client_uri: text,
-  logo_uri: text,
-  tos_uri: text,
-  policy_uri: text,
-  contacts: texts,
-  software_id: text,
-  software_version: text,
-  application_type: text,
+  client_name: description,
+  client_uri: description,
+  logo_uri: description,
+  tos_uri: description,
+  policy_uri: description,
+  contacts: texts.catch(undefined),
+  software_id: description,
+  software_version: description,
+  application_type: description,
 })
 
 /** Client registration endpoint (RFC 7591 §3). */
@@ -57,7 +60,7 @@ export function register(context: Context): RouteHandlerMethod {
       )
     }
     const metadata = effectiveClientMetadata(requested.data, context.config.redirectSchemes)
-    const client = await registerClient(context, metadata, { registration, network: networkOf(request.ip) })
+    const client = await registerClient(context, metadata, { registration, network: networkOf(request.ip, 48) })
     const facts = {
       client_id: client.client_id,
       client_name: client.client_name,

@@ -9,12 +9,20 @@ export function createLog(level: string): Logger {
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: describeError },
     formatters: { level: (label) => ({ level: label }) },
     redact: {
       paths: SECRET_MEMBERS.flatMap((member) => [member, `*.${member}`, `*.*.${member}`]),
       censor: '[redacted]',
     },
   })
+}
+
+/** What an operator needs of an error; others of its members can hold values of rows, or a whole connection. */
+function describeError(error: unknown) {
+  if (!(error instanceof Error)) return { message: String(error) }
+  const { code, constraint, table, routine } = error as Error & Record<string, unknown>
+  return { type: error.name, message: error.message, error_code: code, constraint, table, routine, stack: error.stack }
 }
 
 const SECRET_MEMBERS = [

@@ -6,7 +6,7 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, sortParameters } from '../protocol/parameters.ts'
 import { redirectPlace } from '../protocol/redirect-uri.ts'
 import type { Session } from '../store/session.ts'
-import { digestQuestion, findConsentQuestion, issueCode, rememberConsent } from '../users/consent.ts'
+import { askingClient, digestQuestion, findConsentQuestion, issueCode, rememberConsent } from '../users/consent.ts'
 import { redirectCode, withAuthorizationRequest } from './authorization.ts'
 import { checkFormToken, formToken, readSession } from './browser.ts'
 import { queryFor } from './next-page.ts'
@@ -36,12 +36,10 @@ export function decideConsent(context: Context): RouteHandlerMethod {
         context.log.info({ event: 'consent_denied', ...facts }, 'consent denied')
         throw new OAuthError('access_denied', 'the person denied the request')
       }
-      const question = await findConsentQuestion(context, asked, session.userId)
-      const seen = [question, wholeQuestion(asked)].some(
-        (one) => one && digestQuestion(asked, one) === form.get('shown'),
-      )
-      if (question !== undefined && (form.get('decision') !== 'approve' || !seen)) {
-        return showQuestion(context, request, reply, asked, question, session) // it has changed since it was shown
+      if (form.get('decision') !== 'approve' || form.get('shown') !== digestQuestion(asked)) {
+        // it has changed since it was shown
+        const question = (await findConsentQuestion(context, asked, session.userId)) ?? wholeQuestion(asked)
+        return showQuestion(context, request, reply, asked, question, session)
       }
       await rememberConsent(context, asked, session.userId)
       context.log.info({ event: 'consent_given', ...facts, scope: asked.scope.join(' ') }, 'consent given')
@@ -78,16 +76,13 @@ function showQuestion(
     action: `${basePath}/consent?${new URLSearchParams([...parameters])}`,
     switchAction: `${basePath}/logout?${queryFor('authorize', parameters)}`,
     formToken: formToken(context, request, reply),
-    shown: digestQuestion(asked, question),
+    shown: digestQuestion(asked),
     client: { name: client.name ?? 'An application without a name', ...(typeof uri === 'string' ? { uri } : {}) },
     redirect: place,
     resource: { name: resource.name ?? resource.uri, uri: resource.uri },
     newScopes: resource.scopes.filter(({ name }) => question.newScope.includes(name)),
     grantedScopes: resource.scopes.filter(({ name }) => question.grantedScope.includes(name)),
     username: session.username,
-    impersonationWarning: !canBeToldApart({
-      confidential: client.secret_hash !== null,
-      redirectUri: target.redirectUri,
-    }),
+    impersonationWarning: !canBeToldApart(askingClient(asked)),
   })
 }

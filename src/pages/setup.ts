@@ -23,8 +23,10 @@ export function setup(context: Context): RouteHandlerMethod {
     const username = form.get('username') ?? ''
     const result = await createFirstUser(context, { username, password: form.get('password') ?? '' })
     if (result.outcome !== 'created') return showForm(context, request, reply.code(400), link, username, result.problem)
-    context.log.info({ event: 'first_user_created', user_id: result.userId }, 'first user created')
-    giveSession(context, reply, await openSession(context, result.userId))
+    context.log.info({ event: 'first_user_created', user_id: result.user.id }, 'first user created')
+    const { id, passwordHash } = result.user
+    const session = await openSession(context, { id, password_hash: passwordHash })
+    if (session !== undefined) giveSession(context, reply, session)
     return sendPage(reply, 'next-steps', {
       username,
       issuer: context.config.issuer,

@@ -13,6 +13,8 @@ declare const proven: unique symbol
 export interface RedirectTarget {
   readonly [proven]: true
   readonly redirectUri: string
+  /** the registered one that it stands for: differs in the port of a loopback URI alone */
+  readonly registeredUri: string
   readonly state: string | undefined
 }
 
@@ -41,12 +43,13 @@ export function proveRedirectTarget(registered: readonly string[], parameters: P
     if (only === undefined || others.length > 0) {
       throw new OAuthError('invalid_request', 'redirect_uri is missing', 'redirect_uri_missing')
     }
-    return { redirectUri: only, state } as RedirectTarget
+    return { redirectUri: only, registeredUri: only, state } as RedirectTarget
   }
-  if (!registered.some((uri) => matchesRedirectUri(uri, requested))) {
+  const registeredUri = registered.find((uri) => matchesRedirectUri(uri, requested))
+  if (registeredUri === undefined) {
     throw new OAuthError('invalid_request', 'redirect_uri is not registered for this client', 'redirect_uri_mismatch')
   }
-  return { redirectUri: requested, state } as RedirectTarget
+  return { redirectUri: requested, registeredUri, state } as RedirectTarget
 }
 
 /**

@@ -19,7 +19,8 @@ export interface PresentedCredentials {
  * readings are offered. More than one method at once is refused (RFC 6749 §2.3), but a `client_id`
  * that repeats the header's is common and harmless.
  *
- * @throws {OAuthError} `invalid_client` when there is none or it is malformed, `invalid_request` for two methods
+ * @throws {OAuthError} `invalid_client` when there is none or it is malformed, `invalid_request` for two methods or
+ *   another scheme beside a client_id: clients wipe their registration on `invalid_client`
  */
 export function readClientCredentials(authorization: string | undefined, parameters: Parameters): PresentedCredentials {
   const bodyId = parameters.get('client_id')
@@ -28,6 +29,9 @@ export function readClientCredentials(authorization: string | undefined, paramet
     if (bodyId === undefined) throw new OAuthError('invalid_client', 'client authentication is missing')
     const method = bodySecret === undefined ? 'none' : 'client_secret_post'
     return { method, readings: [{ clientId: bodyId, clientSecret: bodySecret }] }
+  }
+  if (bodyId !== undefined && !/^Basic\b/i.test(authorization)) {
+    throw new OAuthError('invalid_request', 'the Authorization header is not Basic', 'authorization_scheme_wrong')
   }
   const readings = readBasic(authorization)
   if (readings.length === 0) {

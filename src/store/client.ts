@@ -33,10 +33,12 @@ export async function insertClient(db: Kysely<Database>, client: NewClient, unus
   const { rows } = await sql<{ created_at: Date }>`
     with surplus as (
       delete from client where id = any(array(
-        select id from client
-        where registration_source = ${client.registrationSource} and unused_since is not null
-        order by unused_since desc offset ${unusedKept - 1} limit 10
-        for update skip locked
+        select id from client where id = any(array(
+          select id from client
+          where registration_source = ${client.registrationSource} and unused_since is not null
+          order by unused_since desc offset ${unusedKept - 1} limit 10
+        ))
+        for update skip locked -- of these alone: below an offset, the rows that are passed over would be locked, too
       )) and ${hasNoFamily()}
     )
     insert into client (

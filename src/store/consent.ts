@@ -6,6 +6,8 @@ export interface ConsentKey {
   userId: string
   clientId: string
   resourceId: string
+  /** the registered one: a consent is for this place, and for no other of the client */
+  redirectUri: string
 }
 
 /** The scopes that the user has consented to for this client and resource (primary key). */
@@ -16,6 +18,7 @@ export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promis
     .where('user_id', '=', key.userId)
     .where('client_id', '=', key.clientId)
     .where('resource_id', '=', key.resourceId)
+    .where('redirect_uri', '=', key.redirectUri)
     .executeTakeFirst()
   return row?.scope
 }
@@ -23,9 +26,9 @@ export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promis
 /** Adds scopes to what is consented to; what was there stays. */
 export async function addConsent(db: Kysely<Database>, key: ConsentKey, scope: string[]): Promise<void> {
   await sql`
-    insert into consent as c (user_id, client_id, resource_id, scope, granted_at)
-    values (${key.userId}, ${key.clientId}, ${key.resourceId}, ${scope}, now())
-    on conflict (user_id, client_id, resource_id) do update set
+    insert into consent as c (user_id, client_id, resource_id, redirect_uri, scope, granted_at)
+    values (${key.userId}, ${key.clientId}, ${key.resourceId}, ${key.redirectUri}, ${scope}, now())
+    on conflict (user_id, client_id, resource_id, redirect_uri) do update set
       scope = array(select distinct unnest(c.scope || excluded.scope)),
       granted_at = now()`.execute(db)
 }

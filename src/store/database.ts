@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
 import pg from 'pg'
 
@@ -87,6 +88,7 @@ interface ConsentTable {
   user_id: string
   client_id: string
   resource_id: string
+  redirect_uri: string
   scope: string[]
   granted_at: Date
 }
@@ -146,29 +148,49 @@ export type DatabaseConnection =
   | { connectionString: string }
   | { host: string; port: number; user: string; database: string }
 
+/** The longest that a statement may take; one that waits for longer is ended by Postgres. */
+const STATEMENT_SECONDS = 10
+
+/** A connection on which nothing came for this long is dead: a partition, or a machine that vanished. */
+const SILENCE_SECONDS = 15
+
 /**
  * Opens a pool of connections; nothing is connected until the first query.
  *
- * @param onError told of connections that broke while idle, which the pool replaces by itself
+ * @param options.onError told of connections that broke while idle, which the pool replaces by itself
+ * @param options.patient for migrations and commands: a statement may take as long as it needs
  */
 export function openDatabase(
   connection: DatabaseConnection,
-  options: { poolSize: number; onError: (error: Error) => void },
+  options: { poolSize: number; onError: (error: Error) => void; patient?: boolean },
 ): Kysely<Database> {
+  const { patient = false } = options
   const pool = new pg.Pool({
     ...connection,
     max: options.poolSize,
     connectionTimeoutMillis: 5_000,
-    statement_timeout: 10_000,
+    statement_timeout: patient ? 0 : STATEMENT_SECONDS * 1000,
+    keepAlive: true,
     idle_in_transaction_session_timeout: 30_000,
     application_name: 'postern',
   })
   pool.on('error', options.onError)
+  pool.on('connect', (client) => {
+    // the pool listens only while a connection is idle, and an error that nobody hears would end the process
+    client.on('error', () => {})
+    if (!patient) endWhenSilent(client)
+  })
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
 }
 
+/** Ends a connection that has gone silent: the operating system would notice after a quarter of an hour. */
+function endWhenSilent(client: pg.PoolClient): void {
+  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection
+  stream.setTimeout(SILENCE_SECONDS * 1000, () => stream.destroy())
+}
+
 /** SQLSTATE classes and codes, and socket errors, that mean "not now": the same request may succeed later. */
-const PASSING_SQLSTATES = /^(08|53|57|25006|25P03|40001|40P01|55P03|23503)/
+const PASSING_SQLSTATES = /^(08(?!P01)|53|57|25006|25P03|40001|40P01|55P03|23503)/
 const SOCKET_ERRORS: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -186,7 +208,8 @@ const DRIVER_MESSAGES =
 
 /**
  * Whether an error says that the database can't serve right now: away, shutting down, out of connections,
- * a deadlock, or a row that another request removed in between. Never the client's fault.
+ * a deadlock, or a row that another request removed in between (a foreign key; each of ours points at a user, client
+ * or resource that can be removed at any time). Never the client's fault.
  */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isDatabaseUnavailable) // both addresses of a host

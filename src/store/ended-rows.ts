@@ -84,6 +84,7 @@ const HOUSEKEEPING_LOCK = 7_079_837
  *
  * @returns how many rows went, by name, and whether a batch was full, so that there may be more; `undefined`
  *   when another replica is at it
+ * @throws the first failure, after every kind has had its turn
  */
 export async function removeEndedRows(
   db: Kysely<Database>,
@@ -91,18 +92,28 @@ export async function removeEndedRows(
   limit: number,
 ): Promise<{ removed: Record<string, number>; more: boolean } | undefined> {
   const removed: Record<string, number> = {}
+  const failures: unknown[] = []
   let more = false
   for (const { name, remove } of REMOVALS) {
-    const count = await db.transaction().execute(async (trx) => {
-      const lock = sql<{ mine: boolean }>`select pg_try_advisory_xact_lock(${HOUSEKEEPING_LOCK}) as mine`
-      if (!(await lock.execute(trx)).rows[0]?.mine) return undefined
-      return (await remove(retention, limit).execute(trx)).rows.length
+    const count = await removeBatch(db, remove(retention, limit)).catch((error: unknown) => {
+      failures.push(error) // of one kind: the others must not wait for it
+      return 0
     })
     if (count === undefined) return Object.keys(removed).length === 0 ? undefined : { removed, more: false }
     if (count > 0) removed[name] = (removed[name] ?? 0) + count
     more ||= count === limit
   }
+  if (failures.length > 0) throw failures[0]
   return { removed, more }
+}
+
+/** @returns `undefined` when another replica cleans up */
+async function removeBatch(db: Kysely<Database>, removal: RawBuilder<unknown>): Promise<number | undefined> {
+  return db.transaction().execute(async (trx) => {
+    const lock = sql<{ mine: boolean }>`select pg_try_advisory_xact_lock(${HOUSEKEEPING_LOCK}) as mine`
+    if (!(await lock.execute(trx)).rows[0]?.mine) return undefined
+    return (await removal.execute(trx)).rows.length
+  })
 }
 
 function removal(

@@ -8,16 +8,24 @@ export interface Session {
   isAdministrator: boolean
 }
 
-/** Opens a session; `seconds` is its absolute lifetime. */
+/**
+ * Opens a session; `seconds` is its absolute lifetime.
+ *
+ * @param user with the password hash that was verified: a change of the password in between wins
+ * @returns `false` when the user is disabled, gone, or has another password by now
+ */
 export async function insertSession(
   db: Kysely<Database>,
   idHash: Buffer,
-  userId: string,
+  user: { id: string; password_hash: string | null },
   seconds: number,
-): Promise<void> {
-  await sql`
+): Promise<boolean> {
+  const { rows } = await sql`
     insert into session (id_hash, user_id, created_at, expires_at)
-    values (${idHash}, ${userId}, now(), now() + make_interval(secs => ${seconds}))`.execute(db)
+    select ${idHash}, id, now(), now() + make_interval(secs => ${seconds}) from "user"
+    where id = ${user.id} and password_hash is not distinct from ${user.password_hash} and disabled_at is null
+    returning 1`.execute(db)
+  return rows.length === 1
 }
 
 /** Finds a living session of a user who is not disabled (primary keys). */

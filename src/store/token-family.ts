@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from './authorization-code.ts'
 import type { Database } from './database.ts'
@@ -191,15 +191,14 @@ export async function insertAccessTokenBeside(
   return rows[0]
 }
 
-/** Ends a family: all its tokens become inactive at once. Repeating it is harmless. */
+/**
+ * Ends a family: all its tokens become inactive at once, and its consent is forgotten, so that the client has to ask
+ * again. Repeating it is harmless.
+ *
+ * @returns `false` when it had ended before
+ */
 export async function revokeTokenFamily(db: Kysely<Database>, familyId: string, reason: string): Promise<boolean> {
-  const { numUpdatedRows } = await db
-    .updateTable('token_family')
-    .set({ revoked_at: sql`now()`, revoked_reason: reason, sealed_pair: null, sealed_at: null })
-    .where('id', '=', familyId) // primary key
-    .where('revoked_at', 'is', null)
-    .executeTakeFirst()
-  return numUpdatedRows === 1n
+  return (await endFamily(db, sql`id = ${familyId}`, reason)) !== undefined // primary key
 }
 
 /** Ends the family of a lineage, if it belongs to the client (RFC 7009 §2.1). @returns its id when it ended now */
@@ -208,15 +207,26 @@ export async function revokeTokenFamilyOfClient(
   lineageHash: Buffer,
   clientId: string,
 ): Promise<string | undefined> {
-  const row = await db
-    .updateTable('token_family')
-    .set({ revoked_at: sql`now()`, revoked_reason: 'revoked_by_client', sealed_pair: null, sealed_at: null })
-    .where('lineage_hash', '=', lineageHash) // unique index
-    .where('client_id', '=', clientId)
-    .where('revoked_at', 'is', null)
-    .returning('id')
-    .executeTakeFirst()
-  return row?.id
+  const family = sql`lineage_hash = ${lineageHash} and client_id = ${clientId}` // unique index
+  return endFamily(db, family, 'revoked_by_client')
+}
+
+async function endFamily(
+  db: Kysely<Database>,
+  family: RawBuilder<unknown>,
+  reason: string,
+): Promise<string | undefined> {
+  const { rows } = await sql<{ id: string }>`
+    with ended as (
+      update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_at = null
+      where ${family} and revoked_at is null
+      returning id, user_id, client_id, resource_id
+    ), forgotten as (
+      delete from consent c using ended e
+      where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id
+    )
+    select id from ended`.execute(db)
+  return rows[0]?.id
 }
 
 /** A living grant: what one person allowed one installation of a client. */
@@ -249,25 +259,4 @@ export async function listGrants(
       and f.client_id = coalesce(${filter.clientId ?? null}, f.client_id)
     order by f.created_at desc, f.id`.execute(db)
   return rows
-}
-
-/**
- * Ends a grant on behalf of its user: the family ends and its consent is forgotten, so that the client has to
- * ask again.
- *
- * @returns `false` when there is no living grant with this id
- */
-export async function revokeGrant(db: Kysely<Database>, familyId: string): Promise<boolean> {
-  const { rows } = await sql`
-    with ended as (
-      update token_family
-      set revoked_at = now(), revoked_reason = 'grant_revoked', sealed_pair = null, sealed_at = null
-      where id = ${familyId} and revoked_at is null
-      returning user_id, client_id, resource_id
-    ), forgotten as (
-      delete from consent c using ended e
-      where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id
-    )
-    select 1 from ended`.execute(db)
-  return rows.length === 1
 }

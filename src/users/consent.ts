@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
 import type { Context } from '../context.ts'
-import { type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
+import { type AskingClient, type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
 import { insertAuthorizationCode } from '../store/authorization-code.ts'
 import { addConsent, type ConsentKey, findConsent } from '../store/consent.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
@@ -17,17 +17,25 @@ export async function findConsentQuestion(
   userId: string,
 ): Promise<ConsentQuestion | undefined> {
   const remembered = await findConsent(context.db, consentKey(request, userId))
-  const asking = { confidential: request.client.secret_hash !== null, redirectUri: request.target.redirectUri }
-  return judgeConsent(asking, request.scope, remembered, request.prompt)
+  return judgeConsent(askingClient(request), request.scope, remembered, request.prompt)
+}
+
+/**
+ * The client as far as consent depends on it. A secret says who a client is only if an operator gave it: anybody
+ * gets one at registration.
+ */
+export function askingClient({ client, target }: GrantableRequest): AskingClient {
+  const confidential = client.secret_hash !== null && client.registration === 'operator'
+  return { confidential, redirectUri: target.redirectUri }
 }
 
 /**
  * A digest of everything on the consent page that the person judges. The form sends it back, so that what is
  * approved is what was seen, also when the client or the resource has been changed in between.
  */
-export function digestQuestion(request: GrantableRequest, question: ConsentQuestion): string {
-  const { client, resource, target } = request
-  const seen = [client.id, client.name, target.redirectUri, resource.id, resource.name, resource.scopes, question]
+export function digestQuestion({ client, resource, target, scope }: GrantableRequest): string {
+  const asking = [client.id, client.name, client.description.client_uri, target.redirectUri]
+  const seen = [...asking, resource.id, resource.name, resource.scopes, scope]
   return createHash('sha256').update(JSON.stringify(seen)).digest('base64url')
 }
 
@@ -57,5 +65,6 @@ export async function issueCode(context: Context, request: GrantableRequest, use
 }
 
 function consentKey(request: GrantableRequest, userId: string): ConsentKey {
-  return { userId, clientId: request.client.id, resourceId: request.resource.id }
+  const { client, resource, target } = request
+  return { userId, clientId: client.id, resourceId: resource.id, redirectUri: target.registeredUri }
 }

@@ -15,7 +15,7 @@ export interface ChosenUser {
 
 /** `problem` is a sentence for the person who chose the name and the password. */
 export type CreateUserResult =
-  | { outcome: 'created'; userId: string }
+  | { outcome: 'created'; user: NewUser }
   | { outcome: 'refused'; problem: string }
   | { outcome: 'exists'; problem: string }
 
@@ -26,7 +26,10 @@ export async function createUser(
 ): Promise<CreateUserResult> {
   const user = await prepareUser(context, chosen)
   if (typeof user === 'string') return { outcome: 'refused', problem: user }
-  if (await insertUser(context.db, user)) return { outcome: 'created', userId: user.id }
+  if (await insertUser(context.db, user)) {
+    await removeSetupLinks(context.db) // there is a user now: a link must not come back to life when that one goes
+    return { outcome: 'created', user }
+  }
   return { outcome: 'exists', problem: `There is a user ${chosen.username} already.` }
 }
 
@@ -42,7 +45,7 @@ export async function createFirstUser(
     if (first) await removeSetupLinks(trx)
     return first
   })
-  return created ? { outcome: 'created', userId: user.id } : { outcome: 'exists', problem: 'There is a user already.' }
+  return created ? { outcome: 'created', user } : { outcome: 'exists', problem: 'There is a user already.' }
 }
 
 /** Makes a one-time link with which the first user can be created, as long as there is none. */

@@ -1,5 +1,6 @@
 import type { Context } from '../context.ts'
 import { usernameKey } from '../protocol/username.ts'
+import type { UserRow } from '../store/database.ts'
 import { insertKnownBrowser, isKnownBrowser } from '../store/known-browser.ts'
 import { insertSession, removeSession } from '../store/session.ts'
 import { countAttempts, forgetAttempts, uncountAttempt } from '../store/throttle.ts'
@@ -31,47 +32,76 @@ export type SignInResult =
 /**
  * Signs a person in: throttle, password, session.
  *
- * An attempt is counted before the password is looked at, for its account and for its network. A browser
- * from which the person has signed in before has a count of its own, so that strangers who guess at an
- * account never lock its owner out. Nothing tells whether the account exists: names are counted by their
+ * An attempt is counted before the password is looked at, for its network and its account. A browser from which
+ * the person has signed in before has a count of its own instead, so that strangers, who guess at an account or share
+ * its network, never lock its owner out. Nothing tells whether the account exists: names are counted by their
  * hash, and a missing user costs the same computation.
  */
 export async function signIn(context: Context, attempt: SignInAttempt): Promise<SignInResult> {
   const { db } = context
   const key = usernameKey(attempt.username)
-  const browserHash =
-    attempt.knownBrowser === undefined ? undefined : credentialHash('knownBrowser', attempt.knownBrowser)
+  const browserHash = credentialHash('knownBrowser', attempt.knownBrowser ?? '')
   const known = key !== undefined && browserHash !== undefined && (await isKnownBrowser(db, browserHash, key))
-  const accountKey =
-    known && browserHash ? throttleKey('browser', browserHash.toString('hex')) : throttleKey('account', key ?? '')
-  const networkKey = throttleKey('network', attempt.network)
-
-  const counted = await countAttempts(db, [accountKey, networkKey].sort(Buffer.compare), WINDOW_SECONDS)
-  const exceeded = counted.filter(
-    ({ key, attempts }) => attempts > (key.equals(accountKey) ? ATTEMPTS_PER_ACCOUNT : ATTEMPTS_PER_NETWORK),
-  )
-  if (exceeded.length > 0) {
-    return { outcome: 'throttled', retryAfterSeconds: Math.max(1, ...exceeded.map(({ secondsLeft }) => secondsLeft)) }
+  const limits: Limit[] = known
+    ? [{ key: throttleKey('browser', browserHash.toString('hex')), most: ATTEMPTS_PER_ACCOUNT }]
+    : [
+        { key: throttleKey('network', attempt.network), most: ATTEMPTS_PER_NETWORK },
+        { key: throttleKey('account', key ?? ''), most: ATTEMPTS_PER_ACCOUNT },
+      ]
+  for (const limit of limits) {
+    const [counted] = await countAttempts(db, [limit.key], WINDOW_SECONDS)
+    if (counted !== undefined && counted.attempts > limit.most) {
+      return { outcome: 'throttled', retryAfterSeconds: Math.max(1, counted.secondsLeft) }
+    }
   }
-
   const user = key === undefined ? undefined : await findUser(db, key)
-  const right = await context.passwords.verify(user?.password_hash, attempt.password)
-  if (!right || user === undefined || user.disabled_at !== null) return { outcome: 'refused' }
+  const right = await verify(context, user, attempt.password, limits)
+  const session = right && user !== undefined ? await openSession(context, user) : undefined
+  if (user === undefined || session === undefined) return { outcome: 'refused' }
 
-  await forgetAttempts(db, accountKey)
-  await uncountAttempt(db, networkKey)
-  const sessionId = await openSession(context, user.id)
-  if (known) return { outcome: 'signed-in', userId: user.id, sessionId, newKnownBrowser: undefined }
+  for (const { key, most } of limits) {
+    if (most === ATTEMPTS_PER_ACCOUNT) await forgetAttempts(db, key)
+    else await uncountAttempt(db, key)
+  }
+  if (known) return { outcome: 'signed-in', userId: user.id, sessionId: session, newKnownBrowser: undefined }
   const newKnownBrowser = issueCredential('knownBrowser')
   await insertKnownBrowser(db, hashSecret(newKnownBrowser), user.id, KNOWN_BROWSER_SECONDS)
-  return { outcome: 'signed-in', userId: user.id, sessionId, newKnownBrowser }
+  return { outcome: 'signed-in', userId: user.id, sessionId: session, newKnownBrowser }
 }
 
-/** Opens a session for a person who has proven who they are. @returns the session id, for a cookie alone */
-export async function openSession({ db, config }: Context, userId: string): Promise<string> {
+/** A count that an attempt adds to, and how high it may get in a window. */
+interface Limit {
+  key: Buffer
+  most: number
+}
+
+/** Verifies the password; an attempt that couldn't be looked at, because too many are waiting, doesn't count. */
+async function verify(
+  context: Context,
+  user: UserRow | undefined,
+  password: string,
+  limits: Limit[],
+): Promise<boolean> {
+  try {
+    return await context.passwords.verify(user?.password_hash, password)
+  } catch (error) {
+    for (const { key } of limits) await uncountAttempt(context.db, key)
+    throw error
+  }
+}
+
+/**
+ * Opens a session for a person who has proven who they are.
+ *
+ * @returns the session id, for a cookie alone; `undefined` when the user has been disabled, or the password
+ *   changed, since it was looked at
+ */
+export async function openSession(
+  { db, config }: Context,
+  user: Pick<UserRow, 'id' | 'password_hash'>,
+): Promise<string | undefined> {
   const sessionId = issueCredential('session')
-  await insertSession(db, hashSecret(sessionId), userId, config.sessionSeconds)
-  return sessionId
+  return (await insertSession(db, hashSecret(sessionId), user, config.sessionSeconds)) ? sessionId : undefined
 }
 
 /** Ends the session of a browser, if it has one. */

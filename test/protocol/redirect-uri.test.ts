@@ -219,6 +219,7 @@ t.test('on loopback everything but the port is exact', async (t) => {
     'http://localhost:/callback?a=1',
     'http://localhost:65536/callback?a=1',
     'http://localhost:123456/callback?a=1',
+    'http://localhost:0008787/callback?a=1',
     'http://localhost:87a7/callback?a=1',
     'http://localhost:8787@evil.example/callback?a=1',
     'http://localhost@evil.example/callback?a=1',

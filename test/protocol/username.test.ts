@@ -30,7 +30,7 @@ t.test('a username is not empty, and has no white space or invisible characters'
 t.test('a username has at most 128 characters', async (t) => {
   t.equal(usernameKey('a'.repeat(128)), 'a'.repeat(128))
   t.equal(usernameKey('a'.repeat(129)), undefined)
-  t.equal(usernameKey('ﷺ'.repeat(20)), undefined, 'counted after it has been brought into its form')
+  t.equal(usernameKey('ﬃ'.repeat(50)), undefined, 'counted after it has been brought into its form')
 })
 
 t.test('the key of a key is the key', async (t) => {

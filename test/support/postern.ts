@@ -67,7 +67,7 @@ export async function startTestPostern(
 export async function addUser(postern: TestPostern, username: string): Promise<string> {
   const result = await createUser(postern.context, { username, password: PASSWORD, isAdministrator: false })
   if (result.outcome !== 'created') throw new Error(result.problem)
-  return result.userId
+  return result.user.id
 }
 
 /** Adds a resource server. */

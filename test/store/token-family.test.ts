@@ -1,0 +1,294 @@
+import { randomBytes, randomInt, randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
+import t from 'tap'
+import { lookUpAccessTokens } from '../../src/store/access-token.ts'
+import { insertAuthorizationCode, redeemAuthorizationCode } from '../../src/store/authorization-code.ts'
+import { setClientDisabled } from '../../src/store/client.ts'
+import {
+  findTokenFamily,
+  insertAccessTokenBeside,
+  listGrants,
+  type Rotation,
+  revokeTokenFamily,
+  revokeTokenFamilyOfClient,
+  rotateTokenFamilies,
+} from '../../src/store/token-family.ts'
+import { findUser, setUserDisabled } from '../../src/store/user.ts'
+import { letTimePass } from '../support/database.ts'
+import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
+import { until } from '../support/until.ts'
+
+const LIFETIMES = { accessTokenSeconds: 3600, refreshTokenSeconds: 30 * 86_400 }
+
+const postern = await startTestPostern(t)
+const { db } = postern
+const client = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+const userId = (await findUser(db, 'alice'))?.id ?? ''
+
+/** A family in generation 0, and what its first refresh token consists of. */
+interface Family {
+  id: string
+  lineageHash: Buffer
+  secretHash: Buffer
+  accessTokenHash: Buffer
+}
+
+async function startFamily(scope: string[] = ['read', 'write']): Promise<Family> {
+  const code = {
+    codeHash: randomBytes(32),
+    clientId: client.client_id,
+    codeChallenge: randomBytes(32).toString('base64url'),
+  }
+  const redirectUri = 'https://app.example/callback'
+  await insertAuthorizationCode(db, { ...code, userId, resourceId: postern.resourceServer.id, redirectUri, scope }, 60)
+  const family = {
+    id: randomUUID(),
+    lineageHash: randomBytes(32),
+    secretHash: randomBytes(32),
+    accessTokenHash: randomBytes(32),
+  }
+  const issued = await redeemAuthorizationCode(db, {
+    ...code,
+    ...LIFETIMES,
+    redirectUri,
+    resourceCandidates: undefined,
+    familyId: family.id,
+    refreshToken: family,
+    accessTokenHash: family.accessTokenHash,
+    familySeconds: 365 * 86_400,
+  })
+  if (issued === undefined) throw new Error('not redeemed')
+  return family
+}
+
+/** A rotation of a family from the given generation, to a new random pair. */
+function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes: Partial<Rotation> = {}): Rotation {
+  return {
+    lineageHash: family.lineageHash,
+    generation: 0,
+    secretHash: family.secretHash,
+    clientId: client.client_id,
+    requestedScope: undefined,
+    resourceCandidates: undefined,
+    newSecretHash: randomBytes(32),
+    accessTokenHash: randomBytes(32),
+    sealedPair: randomBytes(60),
+    ...changes,
+  }
+}
+
+const startFamilies = (count: number) => Promise.all(Array.from({ length: count }, () => startFamily()))
+
+function shuffled<T>(things: readonly T[]): T[] {
+  const rest = [...things]
+  return Array.from(things, () => rest.splice(randomInt(rest.length), 1)[0] as T)
+}
+
+const has = async (tokenHash: Buffer) =>
+  (await sql`select 1 from access_token where token_hash = ${tokenHash}`.execute(db)).rows.length === 1
+
+t.test('overlapping batches in any order neither deadlock nor rotate anything twice', async (t) => {
+  const families = await startFamilies(50)
+  for (let round = 0; round < 4; round += 1) {
+    const batches = Array.from({ length: 24 }, () =>
+      shuffled(families)
+        .slice(0, 30)
+        .map((family) => rotationOf(family, { generation: round })),
+    )
+    const results = await Promise.all(batches.map((batch) => rotateTokenFamilies(db, batch, LIFETIMES)))
+    const won = results.flatMap((issued, batch) =>
+      (batches[batch] ?? []).filter((_, entry) => issued[entry] !== undefined),
+    )
+    const winners = new Map(won.map((rotation) => [rotation.lineageHash.toString('hex'), rotation]))
+    t.equal(won.length, winners.size, 'no family was rotated twice')
+    t.equal(
+      winners.size,
+      new Set(batches.flat().map((one) => one.lineageHash.toString('hex'))).size,
+      'and every one once',
+    )
+    for (const family of families) {
+      const rotation = winners.get(family.lineageHash.toString('hex'))
+      if (rotation === undefined) continue
+      const stored = await findTokenFamily(db, family.lineageHash, 120)
+      t.match(stored, { generation: round + 1, secretHash: rotation.newSecretHash, sealedPair: rotation.sealedPair })
+      family.secretHash = rotation.newSecretHash
+      family.accessTokenHash = rotation.accessTokenHash
+    }
+    t.equal(winners.size, 50, 'with so many batches all families are in one')
+  }
+  for (const { accessTokenHash } of families) t.equal(await has(accessTokenHash), true)
+  const { rows } = await sql<{ n: number }>`
+    select count(*)::integer as n from access_token where family_id = any(${families.map(({ id }) => id)}::uuid[])`.execute(
+    db,
+  )
+  t.equal(rows[0]?.n, 50, 'one access token for each family')
+})
+
+t.test('each entry of a batch is answered in its place, whatever happens to the others', async (t) => {
+  const [good, replayed, foreign, revoked, narrow, expired] = (await startFamilies(6)) as [
+    Family,
+    Family,
+    Family,
+    Family,
+    Family,
+    Family,
+  ]
+  await rotateTokenFamilies(db, [rotationOf(replayed)], LIFETIMES)
+  await revokeTokenFamily(db, revoked.id, 'test')
+  await sql`update token_family set expires_at = now() where id = ${expired.id}`.execute(db)
+  const batch = [
+    rotationOf(replayed),
+    rotationOf(narrow, { requestedScope: ['write', 'unknown'] }),
+    rotationOf(foreign, { clientId: 'other' }),
+    rotationOf({ lineageHash: randomBytes(32), secretHash: randomBytes(32) }),
+    rotationOf(good),
+    rotationOf(revoked),
+    rotationOf(expired),
+  ]
+  const issued = await rotateTokenFamilies(db, batch, LIFETIMES)
+  t.same(
+    issued.map((one) => one?.scope),
+    [undefined, 'write', undefined, undefined, 'read write', undefined, undefined],
+  )
+  t.same(await rotateTokenFamilies(db, [], LIFETIMES), [])
+})
+
+t.test('every condition stands on the row: nothing changes when one fails', async (t) => {
+  const family = await startFamily(['read'])
+  const before = await sql`select * from token_family where id = ${family.id}`.execute(db)
+  for (const [name, changes] of Object.entries({
+    generation: { generation: 1 },
+    secret: { secretHash: randomBytes(32) },
+    client: { clientId: 'other' },
+    scope: { requestedScope: ['write'] },
+    resource: { resourceCandidates: ['https://other.example.com'] },
+    'no usable resource': { resourceCandidates: [] },
+  } as Record<string, Partial<Rotation>>)) {
+    t.same(await rotateTokenFamilies(db, [rotationOf(family, changes)], LIFETIMES), [undefined], name)
+  }
+  await setUserDisabled(db, 'alice', true)
+  t.same(await rotateTokenFamilies(db, [rotationOf(family)], LIFETIMES), [undefined], 'user disabled')
+  await setUserDisabled(db, 'alice', false)
+  await setClientDisabled(db, client.client_id, true)
+  t.same(await rotateTokenFamilies(db, [rotationOf(family)], LIFETIMES), [undefined], 'client disabled')
+  await setClientDisabled(db, client.client_id, false)
+  const after = await sql`select * from token_family where id = ${family.id}`.execute(db)
+  t.same(after.rows, before.rows)
+  t.equal(await has(family.accessTokenHash), true)
+  t.same(await rotateTokenFamilies(db, [rotationOf(family, { resourceCandidates: [RESOURCE] })], LIFETIMES), [
+    { scope: 'read', expiresInSeconds: 3600 },
+  ])
+  t.equal(await has(family.accessTokenHash), false, 'the superseded access token has gone')
+})
+
+t.test('a rotation that waits for a revocation to commit changes nothing', async (t) => {
+  const family = await startFamily()
+  const rotation = rotationOf(family)
+  const outcome = await db.transaction().execute(async (trx) => {
+    await revokeTokenFamily(trx, family.id, 'test')
+    const waiting = rotateTokenFamilies(db, [rotation], LIFETIMES)
+    await someoneWaits()
+    return { waiting }
+  })
+  t.same(await outcome.waiting, [undefined])
+  t.equal(await has(rotation.accessTokenHash), false)
+})
+
+/** Resolves when a statement waits for a lock that another transaction holds. */
+function someoneWaits(): Promise<boolean> {
+  return until(async () => {
+    const { rows } = await sql`
+      select 1 from pg_locks l join pg_stat_activity a using (pid)
+      where not l.granted and a.datname = current_database()`.execute(db)
+    return rows.length > 0
+  })
+}
+
+t.test('of the superseded generations eight are kept, the newest first', async (t) => {
+  const family = await startFamily()
+  const hashes = [family.secretHash]
+  for (let generation = 0; generation < 10; generation += 1) {
+    const rotation = rotationOf({ ...family, secretHash: hashes[generation] as Buffer }, { generation })
+    hashes.push(rotation.newSecretHash)
+    await rotateTokenFamilies(db, [rotation], LIFETIMES)
+    if (generation === 4) await letTimePass(db, 100)
+  }
+  const wide = await findTokenFamily(db, family.lineageHash, 1000)
+  t.equal(wide?.generation, 10)
+  t.same(
+    wide?.superseded,
+    [9, 8, 7, 6, 5, 4, 3, 2].map((generation) => ({ generation, secretHash: hashes[generation] })),
+  )
+  const narrow = await findTokenFamily(db, family.lineageHash, 60)
+  t.same(
+    narrow?.superseded.map(({ generation }) => generation),
+    [9, 8, 7, 6, 5],
+    'of those the ones whose window is open',
+  )
+  t.same((await findTokenFamily(db, family.lineageHash, 0))?.superseded, [])
+  const { rows } = await sql<{ n: number; m: number }>`
+    select cardinality(superseded_secret_hashes) as n, cardinality(superseded_at) as m
+    from token_family where id = ${family.id}`.execute(db)
+  t.same(rows, [{ n: 8, m: 8 }], 'so the row does not grow')
+})
+
+t.test('each question of a batch is answered in its place, for the resource server that asks', async (t) => {
+  const [family, other] = (await startFamilies(2)) as [Family, Family]
+  const elsewhere = await addResource(postern, 'https://elsewhere.example.com')
+  await revokeTokenFamily(db, other.id, 'test')
+  const resourceId = postern.resourceServer.id
+  const answers = await lookUpAccessTokens(db, [
+    { resourceId: randomUUID(), tokenHash: family.accessTokenHash },
+    { resourceId, tokenHash: family.accessTokenHash },
+    { resourceId: elsewhere.id, tokenHash: family.accessTokenHash },
+    { resourceId, tokenHash: undefined },
+    { resourceId, tokenHash: other.accessTokenHash },
+    { resourceId, tokenHash: family.accessTokenHash },
+  ])
+  t.same(
+    answers.map((answer) => answer && [answer.resourceUri, answer.token?.scope]),
+    [
+      undefined,
+      [RESOURCE, 'read write'],
+      ['https://elsewhere.example.com', undefined],
+      [RESOURCE, undefined],
+      [RESOURCE, undefined],
+      [RESOURCE, 'read write'],
+    ],
+  )
+})
+
+t.test('a family that has ended issues nothing beside its pair', async (t) => {
+  const family = await startFamily()
+  const token = { tokenHash: randomBytes(32), scope: 'read', seconds: 60 }
+  t.same(await insertAccessTokenBeside(db, family.id, token), { scope: 'read', expiresInSeconds: 60 })
+  t.equal(await revokeTokenFamily(db, family.id, 'test'), true)
+  t.equal(await revokeTokenFamily(db, family.id, 'test'), false, 'ending it again is harmless')
+  t.equal(await insertAccessTokenBeside(db, family.id, { ...token, tokenHash: randomBytes(32) }), undefined)
+})
+
+t.test('a client ends a family by its lineage, if it is its own', async (t) => {
+  const family = await startFamily()
+  t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, 'other'), undefined)
+  t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), family.id)
+  t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), undefined)
+  const { rows } = await sql`select revoked_reason, sealed_pair from token_family where id = ${family.id}`.execute(db)
+  t.same(rows, [{ revoked_reason: 'revoked_by_client', sealed_pair: null }])
+})
+
+t.test('ending a grant ends that installation, and forgets the consent', async (t) => {
+  const [family, sibling] = (await startFamilies(2)) as [Family, Family]
+  await sql`
+    insert into consent (user_id, client_id, resource_id, redirect_uri, scope, granted_at)
+    values (${userId}, ${client.client_id}, ${postern.resourceServer.id}, 'https://app.example/', '{read}', now())`.execute(db)
+  t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), true)
+  t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), false)
+  t.equal(await countRows(postern, 'consent'), 0)
+  const grants = await listGrants(db, { usernameKey: 'alice', clientId: client.client_id })
+  t.notOk(grants.some(({ id }) => id === family.id))
+  t.match(
+    grants.find(({ id }) => id === sibling.id),
+    { username: 'alice', clientId: client.client_id, resource: RESOURCE, scope: ['read', 'write'] },
+  )
+  t.same(await listGrants(db, { usernameKey: 'nobody' }), [])
+})
