@@ -1,6 +1,6 @@
 import { promises as fs } from 'node:fs'
 import path from 'node:path'
-import type { Kysely } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import { FileMigrationProvider, Migrator } from 'kysely/migration'
 import type { Database } from './database.ts'
 
@@ -12,9 +12,13 @@ import type { Database } from './database.ts'
  * @returns the names of the migrations that were applied now
  */
 export async function migrateToLatest(db: Kysely<Database>): Promise<string[]> {
-  const { error, results } = await createMigrator(db).migrateToLatest()
-  if (error !== undefined) throw error
-  return (results ?? []).map(({ migrationName }) => migrationName)
+  return db.connection().execute(async (connection) => {
+    await sql`set statement_timeout = 0`.execute(connection) // whatever the role, the database or the URL say
+    const { error, results } = await createMigrator(connection).migrateToLatest()
+    await sql`reset statement_timeout`.execute(connection)
+    if (error !== undefined) throw error
+    return (results ?? []).map(({ migrationName }) => migrationName)
+  })
 }
 
 /** The names of the migrations that `migrateToLatest` would apply. */
