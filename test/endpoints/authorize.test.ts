@@ -1,7 +1,9 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { setClientDisabled } from '../../src/store/client.ts'
+import { insertResource } from '../../src/store/resource.ts'
+import { hashSecret } from '../../src/tokens/secret.ts'
 import { authorizeUrl, type FlowClient, introspect, obtainTokens, pkce, post, redeem } from '../support/flow.ts'
 import { Person, textOf } from '../support/person.ts'
 import {
@@ -230,25 +232,18 @@ t.test('a GET of someone who is not signed in writes nothing', async (t) => {
   t.equal(await contents(), before)
 })
 
-t.test(
-  'prompt=none never asks: it answers with a code, or says what would have to be asked (OpenID Connect Core §3.1.2.6)',
-  async (t) => {
-    const fresh = await addClient(postern, { redirectUris: [CALLBACK] })
-    t.equal(await sentError(t, requestOf({ prompt: 'none' }, fresh)), 'login_required')
-    const person = await signedIn()
-    t.equal(await sentError(t, requestOf({ prompt: 'none' }, fresh), person), 'consent_required')
-    await person.authorize(requestOf({ scope: 'read' }, fresh))
-    const { location } = await visit(requestOf({ prompt: 'none', scope: 'read' }, fresh), person)
-    t.type(location?.searchParams.get('code'), 'string')
-    t.equal(
-      await sentError(t, requestOf({ prompt: 'none' }, fresh), person),
-      'consent_required',
-      'for more than before',
-    )
-  },
-)
+t.test('prompt=none answers with a code, or says what would have to be asked (OIDC Core §3.1.2.6)', async (t) => {
+  const fresh = await addClient(postern, { redirectUris: [CALLBACK] })
+  t.equal(await sentError(t, requestOf({ prompt: 'none' }, fresh)), 'login_required')
+  const person = await signedIn()
+  t.equal(await sentError(t, requestOf({ prompt: 'none' }, fresh), person), 'consent_required')
+  await person.authorize(requestOf({ scope: 'read' }, fresh))
+  const { location } = await visit(requestOf({ prompt: 'none', scope: 'read' }, fresh), person)
+  t.type(location?.searchParams.get('code'), 'string')
+  t.equal(await sentError(t, requestOf({ prompt: 'none' }, fresh), person), 'consent_required', 'for more than before')
+})
 
-t.test('prompt=login asks for the password once more, and then goes on (OpenID Connect Core §3.1.2.1)', async (t) => {
+t.test('prompt=login asks for the password once more, and then goes on (OIDC Core §3.1.2.1)', async (t) => {
   const person = await signedIn()
   await person.authorize(requestOf())
   for (const prompt of ['login', 'select_account', 'login select_account']) {
@@ -259,7 +254,7 @@ t.test('prompt=login asks for the password once more, and then goes on (OpenID C
   }
 })
 
-t.test('prompt=consent asks once more, also what has been allowed (OpenID Connect Core §3.1.2.1)', async (t) => {
+t.test('prompt=consent asks once more, also what has been allowed (OIDC Core §3.1.2.1)', async (t) => {
   const person = await signedIn()
   await person.authorize(requestOf())
   for (const prompt of ['consent', 'login consent']) {
@@ -297,6 +292,23 @@ t.test('a request without resource gets the default one: the first that was adde
     const tokens = await obtainTokens(postern, client, { resource })
     t.match(await introspect(postern, tokens.access_token), { active: true, aud: RESOURCE })
   }
+})
+
+t.test('an operator may make another resource server the default', async (t) => {
+  const changed = await startTestPostern(t)
+  const id = randomUUID()
+  const uri = 'https://later.example.com'
+  await insertResource(changed.db, {
+    id,
+    uri,
+    name: null,
+    secretHash: hashSecret('secret'),
+    scopes: [],
+    isDefault: true,
+  })
+  const app = await addClient(changed, { redirectUris: [CALLBACK] })
+  const { access_token } = await obtainTokens(changed, app, { resource: undefined })
+  t.match(await introspect(changed, access_token, { id, secret: 'secret' }), { active: true, aud: uri })
 })
 
 t.test('a resource may be named in any of its forms (RFC 8707 §2)', async (t) => {
@@ -347,13 +359,10 @@ t.test('redirect_uri may be left out when exactly one is registered (RFC 6749 §
   t.equal((await redeem(postern, client, code, { redirect_uri: undefined })).status, 200)
 })
 
-t.test(
-  'an absent code_challenge_method counts as S256 (RFC 7636 §4.3 says plain, which OAuth 2.1 dropped)',
-  async (t) => {
-    const tokens = await obtainTokens(postern, client, { code_challenge_method: undefined })
-    t.equal(tokens.scope, 'read write')
-  },
-)
+t.test('an absent code_challenge_method counts as S256 (plain, RFC 7636 §4.3, is no more)', async (t) => {
+  const tokens = await obtainTokens(postern, client, { code_challenge_method: undefined })
+  t.equal(tokens.scope, 'read write')
+})
 
 t.test('loopback clients are answered at the port that they ask for (RFC 8252 §7.3)', async (t) => {
   for (const host of ['127.0.0.1', '[::1]', 'localhost']) {
@@ -383,33 +392,48 @@ t.test('the granted scope is what was asked for, narrowed; by default all of it'
   t.equal(await sentError(t, requestOf({ scope: 'write' }, bounded)), 'invalid_scope')
 })
 
-t.test(
-  'consent is remembered for clients that can be told from others, and for no others (RFC 8252 §8.6)',
-  async (t) => {
-    const method = 'client_secret_basic' as const
-    const cases: [string, boolean, FlowClient][] = [
-      ['public, on https', true, await addClient(postern, { redirectUris: [CALLBACK] })],
-      [
-        'with a secret, on loopback',
-        true,
-        await addClient(postern, { redirectUris: [LOOPBACK], tokenEndpointAuthMethod: method }),
-      ],
-      ['public, on loopback', false, await addClient(postern, { redirectUris: [LOOPBACK] })],
-      [
-        'public, with a scheme of its own',
-        false,
-        await addClient(postern, { redirectUris: ['com.example.app:/callback'] }),
-      ],
-    ]
-    const person = await signedIn()
-    for (const [name, remembered, app] of cases) {
-      t.match((await arrive(requestOf({}, app), person)).html, 'value="approve"', `${name}: asked at first`)
-      await person.authorize(requestOf({}, app))
-      const second = await arrive(requestOf({}, app), person)
-      t.equal(second.location?.searchParams.has('code') ?? false, remembered, `${name}: ${second.status}`)
-    }
-  },
-)
+t.test('consent is remembered for a client that can be told from others alone (RFC 8252 §8.6)', async (t) => {
+  const withSecret = { redirectUris: [LOOPBACK], tokenEndpointAuthMethod: 'client_secret_basic' as const }
+  const registered = await addClient(postern, withSecret)
+  await sql`update client set registration = 'open' where id = ${registered.client_id}`.execute(postern.db)
+  const own = await addClient(postern, { redirectUris: ['com.example.app:/callback'] })
+  const cases: [string, boolean, FlowClient][] = [
+    ['public, on https', true, await addClient(postern, { redirectUris: [CALLBACK] })],
+    ['with a secret from an operator, on loopback', true, await addClient(postern, withSecret)],
+    ['with a secret that anybody gets, on loopback', false, registered],
+    ['public, on loopback', false, await addClient(postern, { redirectUris: [LOOPBACK] })],
+    ['public, with a scheme of its own', false, own],
+  ]
+  const person = await signedIn()
+  for (const [name, remembered, app] of cases) {
+    t.match((await arrive(requestOf({}, app), person)).html, 'value="approve"', `${name}: asked at first`)
+    await person.authorize(requestOf({}, app))
+    const second = await arrive(requestOf({}, app), person)
+    t.equal(second.location?.searchParams.has('code') ?? false, remembered, `${name}: ${second.status}`)
+  }
+})
+
+t.test('consent is for one place: another redirect URI of the client asks anew', async (t) => {
+  const app = await addClient(postern, { redirectUris: [CALLBACK, 'https://other.example/callback', LOOPBACK] })
+  const person = await signedIn()
+  await person.authorize(requestOf({}, app))
+  for (const redirect_uri of ['https://other.example/callback', LOOPBACK]) {
+    const page = await arrive(requestOf({ redirect_uri }, app), person)
+    t.match(page.html, 'value="approve"', redirect_uri)
+    const { location } = await visit(requestOf({ redirect_uri, prompt: 'none' }, app), person)
+    t.equal(location?.searchParams.get('error'), 'consent_required')
+  }
+  t.equal((await arrive(requestOf({}, app), person)).location?.searchParams.has('code'), true)
+})
+
+t.test('ending a grant forgets its consent', async (t) => {
+  const app = await addClient(postern, { redirectUris: [CALLBACK] })
+  const person = await signedIn()
+  const { refresh_token: token } = await obtainTokens(postern, app, {}, person)
+  t.equal((await arrive(requestOf({}, app), person)).location?.searchParams.has('code'), true)
+  await post(postern, '/revoke', { token, client_id: app.client_id })
+  t.match((await arrive(requestOf({}, app), person)).html, 'value="approve"')
+})
 
 t.test('consent is one person’s, for one client and one resource', async (t) => {
   await addUser(postern, 'bob')

@@ -53,28 +53,25 @@ t.test('a code is redeemed for tokens that introspection knows (RFC 6749 §4.1.3
   t.equal((await refresh(postern, client, body.refresh_token as string)).status, 200)
 })
 
-t.test(
-  'of twenty redemptions at once exactly one succeeds, and its tokens stay active (RFC 6749 §4.1.2)',
-  async (t) => {
-    for (let round = 0; round < 3; round += 1) {
-      const code = await newCode()
-      const families = await countRows(postern, 'token_family')
-      const answers = await Promise.all(Array.from({ length: 20 }, () => redeem(postern, client, code)))
-      const won = answers.filter(({ status }) => status === 200)
-      t.equal(won.length, 1)
-      for (const { status, body } of answers) if (status !== 200) t.match(body, { error: 'invalid_grant' })
-      const { access_token, refresh_token } = (won[0]?.body ?? {}) as unknown as Tokens
-      t.equal(await isActive(postern, access_token), true)
-      t.equal((await refresh(postern, client, refresh_token)).status, 200)
-      t.equal(await countRows(postern, 'token_family'), families + 1)
-    }
-  },
-)
+t.test('of twenty redemptions at once one succeeds, and its tokens stay active (RFC 6749 §4.1.2)', async (t) => {
+  for (let round = 0; round < 3; round += 1) {
+    const code = await newCode()
+    const families = await countRows(postern, 'token_family')
+    const answers = await Promise.all(Array.from({ length: 20 }, () => redeem(postern, client, code)))
+    const won = answers.filter(({ status }) => status === 200)
+    t.equal(won.length, 1)
+    for (const { status, body } of answers) if (status !== 200) t.match(body, { error: 'invalid_grant' })
+    const { access_token, refresh_token } = (won[0]?.body ?? {}) as unknown as Tokens
+    t.equal(await isActive(postern, access_token), true)
+    t.equal((await refresh(postern, client, refresh_token)).status, 200)
+    t.equal(await countRows(postern, 'token_family'), families + 1)
+  }
+})
 
 t.test('the same code again within ten seconds gets nothing and ends nothing', async (t) => {
   const { code, tokens } = await usedCode()
   t.equal(await outcome(code), '400 invalid_grant')
-  await letTimePass(postern.db, 5)
+  await letTimePass(postern.db, 3)
   t.equal(await outcome(code), '400 invalid_grant')
   t.equal(await isActive(postern, tokens.access_token), true)
 })

@@ -63,28 +63,25 @@ t.test('every endpoint that metadata names is there', async (t) => {
   for (const [name, address] of endpoints) t.not((await get(String(address))).status, 404, name)
 })
 
-t.test(
-  'an issuer with a path has the same document before and after its path, and none at the root (RFC 8414 §3.1)',
-  async (t) => {
-    const { postern, origin } = await startBelowPath(t)
-    const inserted = await get(`${origin}${WELL_KNOWN}/auth`)
-    const appended = await get(`${origin}/auth${WELL_KNOWN}`)
-    t.equal(inserted.status, 200)
-    t.equal(inserted.text, appended.text)
-    t.match(inserted.body, { issuer: `${origin}/auth`, token_endpoint: `${origin}/auth/token` })
-    t.equal(postern.issuer, `${origin}/auth`)
-    for (const path of [
-      WELL_KNOWN,
-      `${WELL_KNOWN}/`,
-      `${WELL_KNOWN}/other`,
-      `${WELL_KNOWN}/auth/other`,
-      `/auth/auth${WELL_KNOWN}`,
-    ]) {
-      isNotFound(t, await get(origin + path), path)
-    }
-    for (const path of ['/token', '/register', '/authorize']) isNotFound(t, await get(origin + path), path)
-  },
-)
+t.test('below a path the document is before and after the path, and not at the root (RFC 8414 §3.1)', async (t) => {
+  const { postern, origin } = await startBelowPath(t)
+  const inserted = await get(`${origin}${WELL_KNOWN}/auth`)
+  const appended = await get(`${origin}/auth${WELL_KNOWN}`)
+  t.equal(inserted.status, 200)
+  t.equal(inserted.text, appended.text)
+  t.match(inserted.body, { issuer: `${origin}/auth`, token_endpoint: `${origin}/auth/token` })
+  t.equal(postern.issuer, `${origin}/auth`)
+  for (const path of [
+    WELL_KNOWN,
+    `${WELL_KNOWN}/`,
+    `${WELL_KNOWN}/other`,
+    `${WELL_KNOWN}/auth/other`,
+    `/auth/auth${WELL_KNOWN}`,
+  ]) {
+    isNotFound(t, await get(origin + path), path)
+  }
+  for (const path of ['/token', '/register', '/authorize']) isNotFound(t, await get(origin + path), path)
+})
 
 t.test('where there is no OpenID document, the answer is JSON that any origin may read', async (t) => {
   const root = await startTestPostern(t, {}, { bare: true })

@@ -264,20 +264,17 @@ t.test('a narrower scope does not shrink what may be asked for later (RFC 6749 Â
   t.equal((await rotate(narrow.refresh_token)).scope, 'read write')
 })
 
-t.test(
-  'a refresh keeps the grantâ€™s values when it names none, or only empty ones and scopes without meaning',
-  async (t) => {
-    let { refresh_token: token } = await startFamily({ scope: 'write' })
-    for (const fields of [{}, { scope: '' }, { scope: 'openid offline_access' }, { resource: '' }] as Record<
-      string,
-      string
-    >[]) {
-      const next = await rotate(token, fields)
-      t.equal(next.scope, 'write', JSON.stringify(fields))
-      token = next.refresh_token
-    }
-  },
-)
+t.test('a refresh that names no scope and resource, or empty ones, keeps those of the grant', async (t) => {
+  let { refresh_token: token } = await startFamily({ scope: 'write' })
+  for (const fields of [{}, { scope: '' }, { scope: 'openid offline_access' }, { resource: '' }] as Record<
+    string,
+    string
+  >[]) {
+    const next = await rotate(token, fields)
+    t.equal(next.scope, 'write', JSON.stringify(fields))
+    token = next.refresh_token
+  }
+})
 
 t.test('a wider scope is narrowed to what was granted', async (t) => {
   const first = await startFamily({ scope: 'read' })
@@ -460,11 +457,11 @@ t.test('the sealed pair is erased when the window has closed, and the family liv
       where lineage_hash = ${hashSecret(partsOf(first.refresh_token).lineage)}`.execute(postern.db)
     return rows[0]?.sealed
   }
-  await letTimePass(postern.db, 110)
+  await letTimePass(postern.db, 90)
   await removeEndedRows(postern.db, postern.context.config, 1000)
   t.equal(await sealed(), true, 'the window is open')
   t.equal(pairOf(await rotate(first.refresh_token)), pairOf(second))
-  await letTimePass(postern.db, 11)
+  await letTimePass(postern.db, 31)
   await removeEndedRows(postern.db, postern.context.config, 1000)
   t.equal(await sealed(), false)
   t.equal(await refusal(second.refresh_token, { scope: 'unknown' }), '400 invalid_scope')

@@ -59,22 +59,19 @@ t.test('each fault of a request has its code (RFC 6749 §5.2)', async (t) => {
   }
 })
 
-t.test(
-  'a parameter may not come twice, and a second resource is invalid_target (RFC 6749 §3.2, RFC 8707 §2)',
-  async (t) => {
-    const good = `client_id=${publicClient.client_id}&grant_type=refresh_token&refresh_token=x`
-    for (const [more, expected] of [
-      ['&grant_type=refresh_token', 'invalid_request'],
-      [`&client_id=${publicClient.client_id}`, 'invalid_request'],
-      ['&scope=read&scope=write', 'invalid_request'],
-      ['&resource=https://a.example&resource=https://b.example', 'invalid_target'],
-      ['', 'invalid_grant'],
-    ]) {
-      const answer = await send('POST', good + more)
-      t.match(answer, { status: 400, body: { error: expected } }, more || 'once each')
-    }
-  },
-)
+t.test('a parameter may not come twice; a second resource is invalid_target (RFC 6749 §3.2)', async (t) => {
+  const good = `client_id=${publicClient.client_id}&grant_type=refresh_token&refresh_token=x`
+  for (const [more, expected] of [
+    ['&grant_type=refresh_token', 'invalid_request'],
+    [`&client_id=${publicClient.client_id}`, 'invalid_request'],
+    ['&scope=read&scope=write', 'invalid_request'],
+    ['&resource=https://a.example&resource=https://b.example', 'invalid_target'],
+    ['', 'invalid_grant'],
+  ]) {
+    const answer = await send('POST', good + more)
+    t.match(answer, { status: 400, body: { error: expected } }, more || 'once each')
+  }
+})
 
 /** One request as it is; the answer must be JSON. */
 async function send(method: string, body?: string, contentType = 'application/x-www-form-urlencoded', path = '/token') {
@@ -149,18 +146,15 @@ t.test('a public client sends its identifier alone, or as Basic with an empty pa
   t.equal((await authenticating({}, { authorization: basic(client_id, 'made up') })).outcome, '401 invalid_client')
 })
 
-t.test(
-  'a client with a secret sends it in the header or in the body, whichever it registered (RFC 6749 §2.3.1)',
-  async (t) => {
-    const registeredPost = await addClient(postern, { ...REDIRECT_URIS, tokenEndpointAuthMethod: 'client_secret_post' })
-    for (const { client_id, client_secret = '' } of [confidential, registeredPost] as FlowClient[]) {
-      t.equal((await authenticating({}, { authorization: basic(client_id, client_secret) })).outcome, 'accepted')
-      t.equal((await authenticating({ client_id, client_secret })).outcome, 'accepted')
-      const encoded = { authorization: basicEncoded(client_id, client_secret) }
-      t.equal((await authenticating({}, encoded)).outcome, 'accepted', 'percent-encoded')
-    }
-  },
-)
+t.test('a secret is sent in the header or the body, whichever was registered (RFC 6749 §2.3.1)', async (t) => {
+  const registeredPost = await addClient(postern, { ...REDIRECT_URIS, tokenEndpointAuthMethod: 'client_secret_post' })
+  for (const { client_id, client_secret = '' } of [confidential, registeredPost] as FlowClient[]) {
+    t.equal((await authenticating({}, { authorization: basic(client_id, client_secret) })).outcome, 'accepted')
+    t.equal((await authenticating({ client_id, client_secret })).outcome, 'accepted')
+    const encoded = { authorization: basicEncoded(client_id, client_secret) }
+    t.equal((await authenticating({}, encoded)).outcome, 'accepted', 'percent-encoded')
+  }
+})
 
 t.test('a wrong secret or none is 401 with a challenge (RFC 6749 §5.2)', async (t) => {
   const { client_id } = confidential
@@ -175,7 +169,6 @@ t.test('a wrong secret or none is 401 with a challenge (RFC 6749 §5.2)', async 
     [{}, { authorization: basic('unknown', secret) }],
     [{}, { authorization: `Bearer ${secret}` }],
     [{}, { authorization: 'Basic' }],
-    [{ client_id }, { authorization: 'nonsense' }],
   ] as [Record<string, string>, Record<string, string>][]) {
     const answer = await authenticating(fields, headers)
     t.equal(answer.outcome, '401 invalid_client', JSON.stringify([fields, headers]))
@@ -201,14 +194,30 @@ t.test('two methods at once are refused (RFC 6749 §2.3)', async (t) => {
   )
 })
 
-t.test('a disabled client is refused like an unknown one, also with the right secret', async (t) => {
+t.test('another scheme beside a client_id is invalid_request: invalid_client wipes registrations', async (t) => {
+  const { client_id } = confidential
+  for (const authorization of [`Bearer ${secret}`, 'nonsense']) {
+    t.equal((await authenticating({ client_id }, { authorization })).outcome, '400 invalid_request', authorization)
+  }
+})
+
+t.test('a disabled client is refused, also with the right secret', async (t) => {
   const client = await addClient(postern, { ...REDIRECT_URIS, tokenEndpointAuthMethod: 'client_secret_post' })
   const { client_id, client_secret = '' } = client
   await setClientDisabled(postern.db, client_id, true)
-  const disabled = await authenticating({ client_id, client_secret })
-  const unknown = await authenticating({ client_id: 'unknown', client_secret })
-  t.equal(disabled.outcome, '401 invalid_client')
-  t.same(disabled.body, unknown.body, 'the answer does not tell')
+  const { outcome, body } = await authenticating({ client_id, client_secret })
+  t.equal(outcome, '401 invalid_client')
+  t.notOk('registration_endpoint' in body, 'registering again is not what an operator wants of it')
+})
+
+t.test('a client whose registration is gone is told where to get a new one', async (t) => {
+  const { outcome, body } = await authenticating({ client_id: 'gone' })
+  t.equal(outcome, '401 invalid_client')
+  t.equal(body.registration_endpoint, `${postern.issuer}/register`)
+  const closed = await startTestPostern(t, { registration: 'off' }, { bare: true })
+  const answer = await post(closed, '/token', { grant_type: 'refresh_token', client_id: 'gone' })
+  t.match(answer, { status: 401, body: { error: 'invalid_client' } })
+  t.notOk('registration_endpoint' in answer.body)
 })
 
 t.test('a resource server is no client here', async (t) => {

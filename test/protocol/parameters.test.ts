@@ -8,13 +8,10 @@ t.test('an empty parameter counts as absent (RFC 6749 §3.1)', async (t) => {
   t.equal(required(parameters, 'state'), 'x')
 })
 
-t.test(
-  'a parameter may not come twice, a second resource is invalid_target (RFC 6749 §3.1, RFC 8707 §2)',
-  async (t) => {
-    t.throws(() => readParameters({ code: ['a', 'a'] }), { code: 'invalid_request' })
-    t.throws(() => readParameters({ resource: ['https://a.example', 'https://b.example'] }), { code: 'invalid_target' })
-  },
-)
+t.test('a parameter may not come twice; a second resource is invalid_target (RFC 6749 §3.1)', async (t) => {
+  t.throws(() => readParameters({ code: ['a', 'a'] }), { code: 'invalid_request' })
+  t.throws(() => readParameters({ resource: ['https://a.example', 'https://b.example'] }), { code: 'invalid_target' })
+})
 
 t.test('what is wrong with one parameter leaves the others readable', async (t) => {
   const { parameters, problems } = sortParameters({ client_id: 'app', scope: ['a', 'b'] })

@@ -59,15 +59,12 @@ t.test('every generation whose window is open converges, several generations old
   t.equal(judgeRefreshToken(familyAt(9, SUPERSEDED_KEPT), presented(1), 'app'), 'converge')
 })
 
-t.test(
-  'a generation whose window has closed is a replay, whether its secret is right or not (RFC 9700 §4.14.2)',
-  async (t) => {
-    t.equal(judgeRefreshToken(familyAt(3, 1), presented(1), 'app'), 'replayed')
-    t.equal(judgeRefreshToken(familyAt(3, 0), presented(2), 'app'), 'replayed')
-    t.equal(judgeRefreshToken(familyAt(3, 0), forged(2), 'app'), 'replayed')
-    t.equal(judgeRefreshToken(familyAt(9, SUPERSEDED_KEPT), presented(0), 'app'), 'replayed', 'nine generations back')
-  },
-)
+t.test('a generation whose window has closed is a replay, whatever its secret (RFC 9700 §4.14.2)', async (t) => {
+  t.equal(judgeRefreshToken(familyAt(3, 1), presented(1), 'app'), 'replayed')
+  t.equal(judgeRefreshToken(familyAt(3, 0), presented(2), 'app'), 'replayed')
+  t.equal(judgeRefreshToken(familyAt(3, 0), forged(2), 'app'), 'replayed')
+  t.equal(judgeRefreshToken(familyAt(9, SUPERSEDED_KEPT), presented(0), 'app'), 'replayed', 'nine generations back')
+})
 
 t.test('a right generation with another secret is a forgery, not a retry', async (t) => {
   t.equal(judgeRefreshToken(familyAt(3, 1), forged(3), 'app'), 'forged')

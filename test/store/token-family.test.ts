@@ -280,7 +280,9 @@ t.test('ending a grant ends that installation, and forgets the consent', async (
   const [family, sibling] = (await startFamilies(2)) as [Family, Family]
   await sql`
     insert into consent (user_id, client_id, resource_id, redirect_uri, scope, granted_at)
-    values (${userId}, ${client.client_id}, ${postern.resourceServer.id}, 'https://app.example/', '{read}', now())`.execute(db)
+    values (${userId}, ${client.client_id}, ${postern.resourceServer.id}, 'https://app.example/', '{read}', now())`.execute(
+    db,
+  )
   t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), true)
   t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), false)
   t.equal(await countRows(postern, 'consent'), 0)
