@@ -20,6 +20,7 @@ import { introspect } from './endpoints/introspect.ts'
 import { register } from './endpoints/register.ts'
 import { revoke } from './endpoints/revoke.ts'
 import { token } from './endpoints/token.ts'
+import { watchConnections } from './operations/drain.ts'
 import { account, toAccount } from './pages/account.ts'
 import { authorize, authorizePosted } from './pages/authorize.ts'
 import { decideConsent, showConsent } from './pages/consent.ts'
@@ -102,13 +103,15 @@ function createFastify(context: Context): FastifyInstance {
     trustProxy: typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy,
     bodyLimit: BODY_LIMIT,
     requestTimeout: 60_000, // milliseconds: slow bodies must not hold their sockets for ever
-    forceCloseConnections: 'idle',
+    return503OnClosing: false, // what still comes on an open connection is answered, and the connection closed
     http: { maxHeaderSize: LONGEST_HEADER },
     frameworkErrors: (error, request, reply) => {
       answerError(context, error, request as FastifyRequest, reply as FastifyReply)
     },
     clientErrorHandler: answerBrokenHttp,
   })
+  const closeIdle = watchConnections(server.server)
+  server.addHook('preClose', async () => closeIdle())
   const methods = new Map<string, string[]>()
   server.addHook('onRoute', ({ url, method }) => {
     methods.set(url, [...(methods.get(url) ?? []), ...[method].flat()])

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { RouteHandlerMethod } from 'fastify'
 import type { Context } from '../context.ts'
 import { GRANT_TYPES } from '../grants/index.ts'
@@ -8,9 +9,12 @@ import { listResources } from '../store/resource.ts'
 /** For how long a document is served before it is built anew: what an operator changes shows within this time. */
 const FRESH_SECONDS = 5
 
+/** For how long a request waits for a new document when there is an old one: a database may hang. */
+const PATIENCE_SECONDS = 1
+
 /**
  * Authorization server metadata (RFC 8414 §3), serialised once for all requests of a few seconds. While the
- * database is away the last document stays in use.
+ * database is away, or hangs, the last document stays in use.
  */
 export function discovery(context: Context): RouteHandlerMethod {
   let last: string | undefined
@@ -31,12 +35,17 @@ export function discovery(context: Context): RouteHandlerMethod {
     return last
   }
   return async (_request, reply) => {
-    fresh ??= build()
+    fresh ??= inTime(build(), last)
     return reply
       .type('application/json')
       .header('cache-control', `public, max-age=${FRESH_SECONDS}`)
       .send(await fresh)
   }
+}
+
+async function inTime(building: Promise<string>, last: string | undefined): Promise<string> {
+  if (last === undefined) return building
+  return Promise.race([building, delay(PATIENCE_SECONDS * 1000, last, { ref: false })])
 }
 
 async function buildDocument({ config, db }: Context): Promise<string> {
