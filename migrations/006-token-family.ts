@@ -16,7 +16,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       superseded_at timestamptz[] not null,
       access_token_hash bytea not null,
       sealed_pair bytea,
-      sealed_at timestamptz,
+      sealed_until timestamptz,
       created_at timestamptz not null,
       last_used_at timestamptz not null,
       expires_at timestamptz not null,
@@ -29,7 +29,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`create index token_family_resource_id on token_family (resource_id)`.execute(db)
   await sql`create index token_family_expires on token_family (expires_at)`.execute(db)
   await sql`create index token_family_revoked on token_family (revoked_at) where revoked_at is not null`.execute(db)
-  await sql`create index token_family_sealed on token_family (sealed_at) where sealed_at is not null`.execute(db)
+  await sql`create index token_family_sealed on token_family (sealed_until) where sealed_until is not null`.execute(db)
   // no foreign key: introspection joins the family, and what is left of a removed family ends within the hour
   await sql`
     create table access_token (

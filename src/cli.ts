@@ -1,30 +1,37 @@
 #!/usr/bin/env node
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import {
+  type ClientChangeOptions,
   type ClientOptions,
   clientAdd,
   clientList,
   clientRemove,
   clientRotateSecret,
+  clientSet,
   clientSetDisabled,
   clientShow,
 } from './admin/client.ts'
 import { migrateCommand } from './admin/database.ts'
 import { demandHealth, doctor } from './admin/doctor.ts'
 import { type GrantOptions, grantList, grantRevoke } from './admin/grant.ts'
+import { type KeyRotateOptions, keyList, keyRotate } from './admin/key.ts'
 import { AdminError, type Answer, printAnswer, printProblem } from './admin/output.ts'
 import {
+  type ResourceChangeOptions,
   type ResourceOptions,
   resourceAdd,
   resourceList,
   resourceRemove,
   resourceRotateSecret,
+  resourceSet,
 } from './admin/resource.ts'
 import { type UserOptions, userAdd, userList, userRemove, userSetDisabled, userSetPassword } from './admin/user.ts'
 import { ConfigError, readConfig, settingsHelp } from './config.ts'
 import { GRANT_TYPES } from './grants/index.ts'
 import { StartError, startPostern, stopOnSignal, VERSION } from './main.ts'
 import { CLIENT_AUTHENTICATION_METHODS } from './protocol/client-authentication.ts'
+import { SIGNING_ALGORITHMS } from './protocol/signing-key.ts'
+import { TOKEN_FORMATS } from './store/database.ts'
 import { EmbeddedPostgresError } from './store/embedded-postgres.ts'
 
 const BAD_USAGE = 2
@@ -108,7 +115,27 @@ command(
   .option('--name <NAME>', 'its name, for people')
   .option('--scope <NAME=DESCRIPTION>', 'a scope and what it allows, in words for people; may be repeated', repeated)
   .option('--default', 'tokens are for it when a client names no resource; the first one has this in any case')
+  .addOption(
+    new Option(
+      '--token-format <FORMAT>',
+      'what its access tokens are: random values, or JWTs that it can check by itself (default: opaque)',
+    ).choices(TOKEN_FORMATS),
+  )
   .action(answer((uri: string, options: ResourceOptions) => resourceAdd(readConfig(), uri, options)))
+
+lifetimes(
+  command(
+    resource,
+    'set',
+    'Change a resource server; what is not named stays.',
+    'postern resource set https://mcp.example.com/mcp --access-token-seconds 600 --scope read="Read your data"',
+  )
+    .argument('<URI>', 'its address, or its client_id')
+    .option('--name <NAME>', 'its name, for people')
+    .option('--scope <NAME=DESCRIPTION>', 'all its scopes from now on; may be repeated', repeated)
+    .option('--default', 'tokens are for it when a client names no resource')
+    .addOption(new Option('--token-format <FORMAT>', 'of new access tokens').choices(TOKEN_FORMATS)),
+).action(answer((reference: string, options: ResourceChangeOptions) => resourceSet(readConfig(), reference, options)))
 
 command(resource, 'list', 'List all resource servers.', 'postern resource list').action(
   answer(() => resourceList(readConfig())),
@@ -144,7 +171,7 @@ command(
   .option('--redirect-uri <URI>', 'where people are sent back to; may be repeated', repeated)
   .option(
     '--grant <GRANT>',
-    `a grant that it may use: ${GRANT_TYPES.join(', ')} (default: all); may be repeated`,
+    `a grant that it may use: ${GRANT_TYPES.join(', ')} (default: authorization_code, refresh_token); may be repeated`,
     grants,
   )
   .option('--scope <SCOPES>', 'the most that it may get (default: no bound); may be repeated', repeated)
@@ -154,7 +181,23 @@ command(
     repeated,
   )
   .addOption(new Option('--auth-method <METHOD>', 'how it authenticates').choices(CLIENT_AUTHENTICATION_METHODS))
+  .option('--jwks <FILE>', 'for private_key_jwt: a file with its public keys, {"keys":[…]}')
+  .option('--jwks-uri <URL>', 'for private_key_jwt: where it publishes its keys; they may change there')
+  .option('--dpop-bound', 'it gets tokens with a DPoP proof alone, bound to its key (default: it may choose)')
   .action(answer((options: ClientOptions) => clientAdd(readConfig(), options)))
+
+lifetimes(
+  command(
+    client,
+    'set',
+    'Change what an operator decides about a client; what is not named stays.',
+    `postern client set ${EXAMPLE_ID} --refresh-grace-seconds 0 --require-par`,
+  )
+    .argument('<ID>', 'client_id')
+    .option('--scope <SCOPES>', 'the most that it may get ("" for no bound); may be repeated', repeated)
+    .option('--require-par', 'it has to push its authorization requests (RFC 9126)')
+    .option('--no-require-par', 'it may send them in the link'),
+).action(answer((id: string, options: ClientChangeOptions) => clientSet(readConfig(), id, options)))
 
 command(client, 'list', 'List all clients.', 'postern client list').action(answer(() => clientList(readConfig())))
 
@@ -204,6 +247,24 @@ command(
   .argument('<ID>', 'as in postern grant list')
   .action(answer((id: string) => grantRevoke(readConfig(), id)))
 
+const key = group('key', 'Keys that JWT access tokens are signed with; they change by themselves.')
+
+command(key, 'list', 'List all signing keys.', 'postern key list').action(answer(() => keyList(readConfig())))
+
+command(
+  key,
+  'rotate',
+  'Make a new signing key; it is published before it signs, and the old one stays while its tokens live.',
+  'postern key rotate --algorithm EdDSA',
+)
+  .addOption(
+    new Option('--algorithm <ALGORITHM>', 'of the new key (default: POSTERN_SIGNING_ALGORITHM)').choices(
+      SIGNING_ALGORITHMS,
+    ),
+  )
+  .option('--now', 'in an emergency: it signs at once, all other keys are withdrawn, and so is what they signed')
+  .action(answer((options: KeyRotateOptions) => keyRotate(readConfig(), options)))
+
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error // else whoever reads, such as head, has had enough
 })
@@ -220,6 +281,15 @@ function command(parent: Command, name: string, description: string, example: st
     .description(description)
     .option('--json', 'answer in JSON')
     .addHelpText('after', `\nExample:\n  ${example}`)
+}
+
+/** Adds the options that set lifetimes: a client's own come before its resource server's, and both before the settings. */
+function lifetimes(command: Command): Command {
+  return command
+    .option('--access-token-seconds <SECONDS>', 'lifetime of access tokens; "default" for the setting')
+    .option('--refresh-token-seconds <SECONDS>', 'a refresh token that is not used for this long ends')
+    .option('--family-seconds <SECONDS>', 'a grant ends after this time')
+    .option('--refresh-grace-seconds <SECONDS>', 'a superseded refresh token still gets the current pair for this long')
 }
 
 /** A command that has commands. */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
+import { SIGNING_ALGORITHMS, type SigningAlgorithm } from './protocol/signing-key.ts'
 
 /** What the process was told, checked. Durations are whole seconds. */
 export interface Config {
@@ -20,10 +21,22 @@ export interface Config {
   refreshGraceSeconds: number
   codeSeconds: number
   sessionSeconds: number
+  /** of new signing keys */
+  signingAlgorithm: SigningAlgorithm
+  signingKeySeconds: number
+  /** seals private keys in the database */
+  encryptionKey: string | undefined
   registration: 'open' | 'token' | 'off'
   registrationToken: string | undefined
   unusedClientSeconds: number
   redirectSchemes: string[]
+  /** clients may bring metadata documents */
+  metadataDocument: boolean
+  /** hosts whose documents are accepted: names, or `*.example.com`; `undefined`: all but those of the next */
+  metadataDocumentAllow: string[] | undefined
+  metadataDocumentDeny: string[]
+  /** for development: documents and keys may come from loopback, also over http */
+  metadataDocumentLoopback: boolean
   issParameter: boolean
   errorUri: string | undefined
   /** proxies in front: none, a number of them, or their addresses and ranges */
@@ -80,6 +93,20 @@ const schemes = z
   .string()
   .transform(list)
   .pipe(z.array(z.string().regex(/^[a-z][a-z0-9+.-]*$/, 'must be URI schemes in lower case, such as cursor')))
+
+const hosts = z
+  .string()
+  .transform(list)
+  .pipe(
+    z.array(
+      z
+        .string()
+        .regex(
+          /^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
+          'must be host names in lower case, such as claude.ai or *.example.com',
+        ),
+    ),
+  )
 
 /** Every setting, in the order of the help. The key is the name in `Config`. */
 const SETTINGS = {
@@ -161,6 +188,26 @@ const SETTINGS = {
     fallback: String(DAY / 2),
     schema: seconds(60, 365 * DAY),
   },
+  signingAlgorithm: {
+    name: 'POSTERN_SIGNING_ALGORITHM',
+    meaning:
+      'of new signing keys, for JWT access tokens: ES256, EdDSA or RS256; postern key rotate makes a new one now',
+    fallback: 'ES256',
+    schema: z.enum(SIGNING_ALGORITHMS, { error: 'must be ES256, EdDSA or RS256' }),
+  },
+  signingKeySeconds: {
+    name: 'POSTERN_SIGNING_KEY_SECONDS',
+    meaning: 'how long a signing key signs before the next one takes over by itself',
+    fallback: String(90 * DAY),
+    schema: seconds(3600, 3650 * DAY), // longer than a key is published before it signs
+  },
+  encryptionKey: {
+    name: 'POSTERN_ENCRYPTION_KEY',
+    meaning:
+      'seals the private signing keys in the database; at least 32 random characters, such as those of openssl rand -base64 32',
+    secret: true,
+    schema: z.string().min(32, 'must have at least 32 characters: openssl rand -base64 32 makes some'),
+  },
   registration: {
     name: 'POSTERN_REGISTRATION',
     meaning:
@@ -185,6 +232,28 @@ const SETTINGS = {
     meaning: 'private-use redirect schemes without a dot that clients may register, separated by commas',
     fallback: 'cursor',
     schema: schemes,
+  },
+  metadataDocument: {
+    name: 'POSTERN_METADATA_DOCUMENT',
+    meaning: 'on or off: clients may be identified by the address of a metadata document instead of registering',
+    fallback: 'on',
+    schema: onOff,
+  },
+  metadataDocumentAllow: {
+    name: 'POSTERN_METADATA_DOCUMENT_ALLOW',
+    meaning: 'hosts whose documents alone are accepted, such as claude.ai,*.example.com; absent: all',
+    schema: hosts,
+  },
+  metadataDocumentDeny: {
+    name: 'POSTERN_METADATA_DOCUMENT_DENY',
+    meaning: 'hosts whose documents are refused',
+    schema: hosts,
+  },
+  metadataDocumentLoopback: {
+    name: 'POSTERN_METADATA_DOCUMENT_LOOPBACK',
+    meaning: 'on or off: for development, documents and keys may come from this machine, also over http',
+    fallback: 'off',
+    schema: onOff,
   },
   issParameter: {
     name: 'POSTERN_ISS_PARAMETER',
@@ -258,6 +327,14 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   return { ...EMPTY, ...values, basePath } as Config
 }
 
+/** Says why a text can't be one of the lifetimes, by the same rules as for its setting; `undefined` when it can. */
+export function lifetimeProblem(
+  lifetime: 'accessTokenSeconds' | 'refreshTokenSeconds' | 'familySeconds' | 'refreshGraceSeconds',
+  text: string,
+): string | undefined {
+  return SETTINGS[lifetime].schema.safeParse(text).error?.issues[0]?.message
+}
+
 /** The settings for `postern serve --help`: name, meaning and default. */
 export function settingsHelp(): string {
   const width = Math.max(...Object.values<Setting>(SETTINGS).map((setting) => setting.name.length))
@@ -274,7 +351,10 @@ export function settingsHelp(): string {
 
 const EMPTY = {
   databaseUrl: undefined,
+  encryptionKey: undefined,
   registrationToken: undefined,
+  metadataDocumentAllow: undefined,
+  metadataDocumentDeny: [] as string[],
   errorUri: undefined,
   adminUsername: undefined,
   adminPassword: undefined,

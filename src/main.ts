@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { createFetchJson } from './clients/fetch-json.ts'
 import type { Config } from './config.ts'
 import type { Context } from './context.ts'
+import { EncryptionKeyError } from './keys/signing-key.ts'
+import { createSigningKeys } from './keys/signing-keys.ts'
 import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
 import { createServer } from './server.ts'
@@ -54,7 +57,15 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
     if (migrated.length > 0) log.info({ event: 'migrated', migrations: migrated }, 'database migrated')
     const db = openDatabase(connection, { poolSize: POOL_SIZE, onError: logLostConnection(log) })
     stops.push(() => db.destroy())
-    const context: Context = { config, db, log, passwords: await createPasswordHasher() }
+    const context: Context = {
+      config,
+      db,
+      fetchJson: createFetchJson(config.metadataDocumentLoopback),
+      log,
+      keys: createSigningKeys({ config, db, log }),
+      passwords: await createPasswordHasher(),
+    }
+    await context.keys.tend()
     await provideFirstUser(context)
     const server = await createServer(context)
     stops.push(() => server.close())
@@ -171,6 +182,7 @@ async function provideFirstUser(context: Context): Promise<void> {
 }
 
 function asStartError(error: unknown, config: Config): unknown {
+  if (error instanceof EncryptionKeyError) return new StartError(error.message)
   const { code, message, syscall, hostname } = error as Record<string, unknown>
   if (code === 'EADDRINUSE')
     return new StartError(`Port ${config.port} on ${config.host} is in use by another program; set PORT.`)

@@ -13,10 +13,14 @@ import Fastify, {
 } from 'fastify'
 import type { Context } from './context.ts'
 import { answerError } from './endpoints/answer-error.ts'
+import { deleteClient, readClient, updateClient } from './endpoints/client-configuration.ts'
 import { allowCrossOrigin, preflight } from './endpoints/cross-origin.ts'
+import { deviceAuthorization } from './endpoints/device-authorization.ts'
 import { discovery } from './endpoints/discovery.ts'
 import { live, ready } from './endpoints/health.ts'
 import { introspect } from './endpoints/introspect.ts'
+import { jwks } from './endpoints/jwks.ts'
+import { pushedAuthorizationRequest } from './endpoints/pushed-authorization-request.ts'
 import { register } from './endpoints/register.ts'
 import { revoke } from './endpoints/revoke.ts'
 import { token } from './endpoints/token.ts'
@@ -24,6 +28,7 @@ import { watchConnections } from './operations/drain.ts'
 import { account, toAccount } from './pages/account.ts'
 import { authorize, authorizePosted } from './pages/authorize.ts'
 import { decideConsent, showConsent } from './pages/consent.ts'
+import { decideDevice, openDevice, showDevice } from './pages/device.ts'
 import { login, showLogin } from './pages/login.ts'
 import { logout } from './pages/logout.ts'
 import { sendErrorPage, VIEWS } from './pages/page.ts'
@@ -50,16 +55,20 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
       machines.get(`${base}/.well-known/oauth-authorization-server`, discovery(context))
       machines.get(`${base}/.well-known/*`, notFound)
     }
+    machines.get(`${base}/jwks`, jwks(context))
     machines.post(`${base}/token`, token(context))
     machines.post(`${base}/revoke`, revoke(context))
-    for (const path of ['/token', '/revoke', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
+    for (const path of ['/jwks', '/token', '/revoke', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
     if (base !== '') machines.options('/.well-known/*', preflight)
   })
   if (config.registration !== 'off') {
     await server.register(async (machines) => {
       allowCrossOrigin(machines)
-      machines.removeContentTypeParser('text/plain') // leaves JSON: this is the one endpoint that reads it
+      machines.removeContentTypeParser('text/plain') // leaves JSON: this is the one address that reads it
       machines.post(`${base}/register`, register(context))
+      machines.get(`${base}/register`, readClient(context))
+      machines.put(`${base}/register`, updateClient(context))
+      machines.delete(`${base}/register`, deleteClient(context))
       machines.options(`${base}/register`, preflight)
     })
   }
@@ -67,6 +76,8 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
   await server.register(async (machines) => {
     await acceptForms(machines)
     machines.post(`${base}/introspect`, introspect(context))
+    machines.post(`${base}/device_authorization`, deviceAuthorization(context))
+    machines.post(`${base}/par`, pushedAuthorizationRequest(context))
     machines.get(`${base}/health/live`, live())
     machines.get(`${base}/health/ready`, ready(context))
   })
@@ -85,6 +96,9 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     pages.post(`${base}/logout`, logout(context))
     pages.get(`${base}/consent`, showConsent(context))
     pages.post(`${base}/consent`, decideConsent(context))
+    pages.get(`${base}/device`, showDevice(context))
+    pages.post(`${base}/device`, openDevice(context))
+    pages.post(`${base}/device/decision`, decideDevice(context))
     pages.get(`${base}/account`, account(context))
     pages.get(`${base}/setup`, showSetup(context))
     pages.post(`${base}/setup`, setup(context))

@@ -37,6 +37,18 @@ function seconds(key: keyof Config, byDefault: number, least: number, most: numb
   }
 }
 
+function hosts(key: keyof Config, byDefault: unknown): Example {
+  return {
+    key,
+    byDefault,
+    good: [
+      ['claude.ai, *.example.com ,', ['claude.ai', '*.example.com']],
+      ['localhost,127.0.0.1', ['localhost', '127.0.0.1']],
+    ],
+    bad: ['https://claude.ai', 'Claude.ai', '*', 'a.*.example', 'a:443'].map((text) => [text, HOSTS]),
+  }
+}
+
 function oneOf(key: keyof Config, byDefault: unknown, words: [string, unknown][], sentence: string): Example {
   return {
     key,
@@ -50,6 +62,7 @@ function oneOf(key: keyof Config, byDefault: unknown, words: [string, unknown][]
   }
 }
 
+const HOSTS = 'must be host names in lower case, such as claude.ai or *.example.com'
 const PROXIES = 'must be off, a number of proxies, or addresses and ranges such as 10.0.0.0/8,fd00::/8'
 const WEB = 'must be an https or http URL'
 
@@ -119,6 +132,19 @@ const SETTINGS: Record<string, Example> = {
   POSTERN_REFRESH_GRACE_SECONDS: seconds('refreshGraceSeconds', 120, 0, 3600),
   POSTERN_CODE_SECONDS: seconds('codeSeconds', 60, 5, 600),
   POSTERN_SESSION_SECONDS: seconds('sessionSeconds', DAY / 2, 60, 365 * DAY),
+  POSTERN_SIGNING_ALGORITHM: oneOf(
+    'signingAlgorithm',
+    'ES256',
+    ['ES256', 'EdDSA', 'RS256'].map((word) => [word, word]),
+    'must be ES256, EdDSA or RS256',
+  ),
+  POSTERN_SIGNING_KEY_SECONDS: seconds('signingKeySeconds', 90 * DAY, 3600, 3650 * DAY),
+  POSTERN_ENCRYPTION_KEY: {
+    key: 'encryptionKey',
+    byDefault: undefined,
+    good: [['0123456789abcdef0123456789abcdef', '0123456789abcdef0123456789abcdef']],
+    bad: [['0123456789abcdef0123456789abcde', 'must have at least 32 characters: openssl rand -base64 32 makes some']],
+  },
   POSTERN_REGISTRATION: oneOf(
     'registration',
     'open',
@@ -147,6 +173,26 @@ const SETTINGS: Record<string, Example> = {
       'must be URI schemes in lower case, such as cursor',
     ]),
   },
+  POSTERN_METADATA_DOCUMENT: oneOf(
+    'metadataDocument',
+    true,
+    [
+      ['on', true],
+      ['off', false],
+    ],
+    'must be on or off',
+  ),
+  POSTERN_METADATA_DOCUMENT_ALLOW: hosts('metadataDocumentAllow', undefined),
+  POSTERN_METADATA_DOCUMENT_DENY: hosts('metadataDocumentDeny', []),
+  POSTERN_METADATA_DOCUMENT_LOOPBACK: oneOf(
+    'metadataDocumentLoopback',
+    false,
+    [
+      ['on', true],
+      ['off', false],
+    ],
+    'must be on or off',
+  ),
   POSTERN_ISS_PARAMETER: oneOf(
     'issParameter',
     true,
@@ -267,7 +313,11 @@ t.test('settings that need each other are told so', async (t) => {
 
 t.test('each secret may come from a file, without the line break at its end', async (t) => {
   const file = join(folder, 'secret')
-  const secrets = { DATABASE_URL: 'databaseUrl', POSTERN_REGISTRATION_TOKEN: 'registrationToken' } as const
+  const secrets = {
+    DATABASE_URL: 'databaseUrl',
+    POSTERN_ENCRYPTION_KEY: 'encryptionKey',
+    POSTERN_REGISTRATION_TOKEN: 'registrationToken',
+  } as const
   for (const [name, key] of Object.entries(secrets)) {
     const secret = 'postgres://user:pass word @db/postern '
     for (const end of ['', '\n', '\r\n']) {

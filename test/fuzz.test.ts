@@ -19,7 +19,18 @@ const SEED = Number(process.env.FUZZ_SEED ?? Math.trunc(Math.random() * 2 ** 31)
 const CASES = Number(process.env.FUZZ_CASES ?? 2000)
 
 /** Routes that answer with pages; every other one, also a new one, has to answer with OAuth JSON. */
-const PAGES = ['', '/', '/authorize', '/login', '/logout', '/consent', '/account', '/setup', '/device']
+const PAGES = [
+  '',
+  '/',
+  '/authorize',
+  '/login',
+  '/logout',
+  '/consent',
+  '/account',
+  '/setup',
+  '/device',
+  '/device/decision',
+]
 
 const CALLBACKS = ['https://app.example/callback?own=1', 'http://127.0.0.1:8080/callback', 'cursor://app/callback']
 

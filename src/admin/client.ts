@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { keySetSchema } from '../clients/key-set.ts'
 import { registerClient } from '../clients/register.ts'
 import type { Config } from '../config.ts'
+import { GRANT_TYPES } from '../grants/index.ts'
+import type { PublicJwk } from '../protocol/client-assertion.ts'
 import {
   type ClientMetadata,
   effectiveClientMetadata,
@@ -8,13 +12,22 @@ import {
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { redirectUriProblem } from '../protocol/redirect-uri.ts'
 import { isScopeName } from '../protocol/scope.ts'
-import { findClient, listClients, removeClient, setClientDisabled, setClientSecret } from '../store/client.ts'
+import {
+  type ClientChanges,
+  findClient,
+  listClients,
+  removeClient,
+  setClientDisabled,
+  setClientSecret,
+  updateClient,
+} from '../store/client.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
 import { listResources } from '../store/resource.ts'
 import { listGrants } from '../store/token-family.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
+import { type LifetimeOptions, lifetimeFacts, readLifetimes } from './policy.ts'
 import { demandResource } from './resource.ts'
 
 /** Options of `postern client add`. */
@@ -25,6 +38,10 @@ export interface ClientOptions {
   scope?: string[]
   resource?: string[]
   authMethod?: string
+  /** name of a file */
+  jwks?: string
+  jwksUri?: string
+  dpopBound?: boolean
 }
 
 /** `postern client add` */
@@ -35,7 +52,7 @@ export async function clientAdd(config: Config, options: ClientOptions): Promise
     const resources: ResourceRow[] = []
     for (const reference of options.resource ?? []) resources.push(await demandResource(db, reference))
     const resourceIds = resources.length === 0 ? null : [...new Set(resources.map(({ id }) => id))]
-    const client = await registerClient({ db }, metadata, {
+    const client = await registerClient({ config, db }, metadata, {
       registration: 'operator',
       bounds: { boundScope, resourceIds },
     })
@@ -107,7 +124,10 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
       client_name: client.name,
       redirect_uris: client.redirect_uris,
       token_endpoint_auth_method: client.token_endpoint_auth_method,
+      ...(client.jwks === null ? {} : { jwks: { keys: client.jwks } }),
+      ...(client.jwks_uri === null ? {} : { jwks_uri: client.jwks_uri }),
       grant_types: client.grant_types,
+      dpop_bound_access_tokens: client.dpop_bound_access_tokens,
       default_scopes: client.default_scope,
       scopes: client.bound_scope,
       resources,
@@ -121,12 +141,17 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
       nameOf(client),
       ...facts({
         client_id: client.id,
-        'authentication method': client.token_endpoint_auth_method,
+        'authentication method': client.token_endpoint_auth_methods ?? client.token_endpoint_auth_method,
+        ...(client.jwks_uri === null ? {} : { 'keys at': client.jwks_uri }),
+        ...(client.jwks === null ? {} : { keys: client.jwks.map(({ kid, kty }) => kid ?? kty) }),
         'grant types': client.grant_types.join(' '),
         'redirect URIs': client.redirect_uris,
+        ...(client.dpop_bound_access_tokens ? { tokens: 'always bound to a key (DPoP)' } : {}),
         scopes: client.bound_scope?.join(' ') ?? 'all',
         resources: resources ?? 'all',
         ...(resources?.length === 0 ? { resources: 'none: all that it was bound to have been removed' } : {}),
+        ...(client.require_pushed_authorization_requests ? { 'pushed requests': 'required' } : {}),
+        ...lifetimeFacts(client),
         'registered by': REGISTERED_BY[client.registration],
         ...(client.registration_source === null ? {} : { 'registered from': client.registration_source }),
         created: `${instant(client.created_at)} UTC`,
@@ -138,12 +163,45 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
   }
 }
 
+/** Options of `postern client set`. */
+export interface ClientChangeOptions extends LifetimeOptions {
+  scope?: string[]
+  requirePar?: boolean
+}
+
+/** `postern client set` */
+export async function clientSet(config: Config, id: string, options: ClientChangeOptions): Promise<Answer> {
+  const changes: ClientChanges = {
+    ...readLifetimes(options),
+    ...(options.scope === undefined ? {} : { bound_scope: readBoundScope(options.scope) }),
+    ...(options.requirePar === undefined ? {} : { require_pushed_authorization_requests: options.requirePar }),
+  }
+  if (Object.keys(changes).length === 0) throw new AdminError('Nothing to change was named; see --help.')
+  await withDatabase(config, async (db) => {
+    demandClient(id, await findClient(db, id))
+    await updateClient(db, id, changes)
+  })
+  return clientShow(config, id)
+}
+
+/** A bound that was given empty is none. */
+function readBoundScope(options: string[]): string[] | null {
+  const scope = readScopeNames(options)
+  return scope.length === 0 ? null : scope
+}
+
 /** `postern client rotate-secret` */
 export async function clientRotateSecret(config: Config, id: string): Promise<Answer> {
   const secret = issueCredential('clientSecret')
   const client = await withDatabase(config, async (db) => {
     const client = demandClient(id, await findClient(db, id))
-    if (client.secret_hash === null) throw new AdminError(`${nameOf(client)} is a public client and has no secret.`)
+    if (client.secret_hash === null) {
+      const has =
+        client.token_endpoint_auth_method === 'none'
+          ? 'is a public client and has no secret'
+          : 'has keys, and no secret'
+      throw new AdminError(`${nameOf(client)} ${has}.`)
+    }
     await setClientSecret(db, id, hashSecret(secret))
     return client
   })
@@ -186,7 +244,12 @@ export function demandClient(id: string, client: ClientRow | undefined): ClientR
   return client
 }
 
-const REGISTERED_BY = { open: 'itself', token: 'itself, with the token', operator: 'an operator' } as const
+const REGISTERED_BY = {
+  open: 'itself',
+  token: 'itself, with the token',
+  operator: 'an operator',
+  document: 'its metadata document',
+} as const
 
 function nameOf(client: ClientRow): string {
   return client.name === null ? `The client ${client.id}` : shorten(client.name, 200)
@@ -197,29 +260,76 @@ function descriptionOf(client: ClientRow): Record<string, string> {
   return Object.fromEntries(Object.entries(client.description).map(([name, value]) => [name, [value].flat().join(' ')]))
 }
 
+/** Scope names, several in an option or each in its own. @throws {AdminError} */
+function readScopeNames(options: string[]): string[] {
+  const names = options.flatMap((option) => option.split(' ')).filter((name) => name !== '')
+  const wrong = names.find((name) => !isScopeName(name))
+  if (wrong !== undefined) throw new AdminError(`"${wrong}" can't be a scope.`)
+  return names
+}
+
 /** What the options ask for, by the rules of registration; but nothing is left out in silence. */
 function readMetadata(config: Config, options: ClientOptions): ClientMetadata {
   if (printable(options.name).trim() === '') throw new AdminError('--name is empty.')
   const { redirectUri = [], grant = [] } = options
-  if (redirectUri.length === 0) throw new AdminError('A client needs --redirect-uri, where people are sent back to.')
+  if (redirectUri.length === 0 && (grant.length === 0 || grant.includes('authorization_code'))) {
+    throw new AdminError('A client needs --redirect-uri, where people are sent back to.')
+  }
   for (const uri of redirectUri) {
     const problem = redirectUriProblem(uri, config.redirectSchemes)
     if (problem !== undefined)
       throw new AdminError(`The redirect URI ${uri} ${problem}${uri.startsWith('http') ? '' : whichSchemes(config)}.`)
   }
-  const scope = (options.scope ?? []).flatMap((names) => names.split(' ')).filter((name) => name !== '')
-  const wrong = scope.find((name) => !isScopeName(name))
-  if (wrong !== undefined) throw new AdminError(`"${wrong}" can't be a scope.`)
+  const scope = readScopeNames(options.scope ?? [])
   const metadata = effectiveMetadata(config, {
     client_name: options.name,
     redirect_uris: redirectUri,
     grant_types: grant,
     token_endpoint_auth_method: options.authMethod,
+    ...readKeyOptions(options),
+    dpop_bound_access_tokens: options.dpopBound,
     scope: scope.join(' '),
   })
   const missing = grant.find((name) => !metadata.grantTypes.includes(name))
-  if (missing !== undefined) throw new AdminError(`The grant ${missing} can't be given to a client yet.`)
+  if (missing !== undefined) throw new AdminError(`The grant ${missing} can't be given to a client.`)
+  if (grant.includes('client_credentials') && metadata.tokenEndpointAuthMethod === 'none') {
+    throw new AdminError(
+      'The grant client_credentials is for clients that prove who they are: leave out --auth-method none.',
+    )
+  }
   return metadata
+}
+
+/** The keys that a client authenticates with: in a file, or where it publishes them. */
+function readKeyOptions({ authMethod, jwks, jwksUri }: ClientOptions): RequestedClientMetadata {
+  if (authMethod !== 'private_key_jwt') {
+    if (jwks === undefined && jwksUri === undefined) return {}
+    throw new AdminError('Keys are for --auth-method private_key_jwt.')
+  }
+  if ((jwks === undefined) === (jwksUri === undefined)) {
+    throw new AdminError('--auth-method private_key_jwt needs --jwks FILE or --jwks-uri URL.')
+  }
+  return jwks === undefined ? { jwks_uri: jwksUri } : { jwks: readKeyFile(jwks) }
+}
+
+function readKeyFile(path: string): PublicJwk[] {
+  const text = readText(path)
+  try {
+    const content: { keys: unknown[] } = JSON.parse(text)
+    const keys = keySetSchema.parse(content)
+    if (keys.length > 0 && keys.length === content.keys.length) return keys
+  } catch {} // it is no key set at all
+  throw new AdminError(
+    `${path} is not a key set ({"keys":[…]}) of public keys that can be used here: RSA of 2048 bits and more, P-256, Ed25519.`,
+  )
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new AdminError(`${path} can't be read: ${(error as Error).message}.`)
+  }
 }
 
 function whichSchemes({ redirectSchemes }: Config): string {
@@ -229,7 +339,11 @@ function whichSchemes({ redirectSchemes }: Config): string {
 
 function effectiveMetadata(config: Config, requested: RequestedClientMetadata): ClientMetadata {
   try {
-    return effectiveClientMetadata(requested, config.redirectSchemes)
+    return effectiveClientMetadata(requested, {
+      redirectSchemes: config.redirectSchemes,
+      grantTypes: GRANT_TYPES,
+      httpKeys: config.metadataDocumentLoopback,
+    })
   } catch (error) {
     throw error instanceof OAuthError ? new AdminError(`This client can't be added: ${error.message}.`) : error
   }

@@ -3,17 +3,27 @@ import type { Context } from '../context.ts'
 import { protectedResourceMetadata } from '../protocol/metadata.ts'
 import { canonicalResource, resourceCandidates } from '../protocol/resource.ts'
 import { isScopeName, readScope } from '../protocol/scope.ts'
-import type { ResourceRow, ResourceScope } from '../store/database.ts'
-import { findResource, insertResource, listResources, removeResource, setResourceSecret } from '../store/resource.ts'
+import type { ResourceRow, ResourceScope, TokenFormat } from '../store/database.ts'
+import {
+  findResource,
+  insertResource,
+  listResources,
+  type ResourceChanges,
+  removeResource,
+  setResourceSecret,
+  updateResource,
+} from '../store/resource.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
+import { type LifetimeOptions, lifetimeFacts, readLifetimes } from './policy.ts'
 
 /** Options of `postern resource add`. */
 export interface ResourceOptions {
   name?: string
   scope?: string[]
   default?: boolean
+  tokenFormat?: TokenFormat
 }
 
 /** `postern resource add` */
@@ -34,6 +44,7 @@ export async function resourceAdd(config: Config, typed: string, options: Resour
       name,
       secretHash: hashSecret(secret),
       scopes,
+      tokenFormat: options.tokenFormat ?? 'opaque',
       isDefault: options.default === true,
     }
     if (!(await insertResource(db, resource))) {
@@ -63,6 +74,7 @@ export async function resourceAdd(config: Config, typed: string, options: Resour
       '',
       'The resource server asks with these whether a token holds. The secret is shown this once:',
       ...facts({ introspection: `${config.issuer}/introspect`, client_id: added.id, client_secret: secret }),
+      ...(added.token_format === 'jwt' ? ['', ...offlineChecks(config, uri)] : []),
       '',
       `It serves this document at ${metadata.url}`,
       ...JSON.stringify(metadata.document, undefined, 2)
@@ -99,6 +111,39 @@ export async function resourceList(config: Config): Promise<Answer> {
       rows,
       'There is no resource server yet: postern resource add URL',
     ),
+  }
+}
+
+/** Options of `postern resource set`. */
+export interface ResourceChangeOptions extends ResourceOptions, LifetimeOptions {}
+
+/** `postern resource set` */
+export async function resourceSet(config: Config, reference: string, options: ResourceChangeOptions): Promise<Answer> {
+  const changes: ResourceChanges = {
+    ...readLifetimes(options),
+    ...(options.name === undefined ? {} : { name: options.name.trim() || null }),
+    ...(options.scope === undefined ? {} : { scopes: readScopes(options.scope) }),
+    ...(options.tokenFormat === undefined ? {} : { token_format: options.tokenFormat }),
+  }
+  const isDefault = options.default === true
+  if (Object.keys(changes).length === 0 && !isDefault) throw new AdminError('Nothing to change was named; see --help.')
+  const resource = await withDatabase(config, async (db) => {
+    const { id } = await demandResource(db, reference)
+    await updateResource(db, id, changes, isDefault)
+    return demandResource(db, id)
+  })
+  return {
+    json: resourceJson(resource),
+    text: [
+      `Changed ${resource.uri}. Tokens that were issued stay as they are.`,
+      ...facts({
+        name: resource.name ?? '',
+        scopes: resource.scopes.map(({ name }) => name).join(' '),
+        'token format': resource.token_format,
+        default: resource.is_default ? 'yes' : 'no',
+        ...lifetimeFacts(resource),
+      }),
+    ],
   }
 }
 
@@ -140,6 +185,26 @@ export async function demandResource(db: Context['db'], reference: string): Prom
     throw new AdminError(`There is no resource server ${reference}; postern resource list shows all.`)
   }
   return resource
+}
+
+/** What a resource server has to check of a token that it doesn't ask about (RFC 9068 §4). */
+function offlineChecks(config: Config, uri: string): string[] {
+  return [
+    'Its tokens are JWTs (RFC 9068), which it may check by itself instead. It accepts one if all of this is so:',
+    ...facts({
+      signature: `by the key of ${config.issuer}/jwks that kid names, with the alg of that key`,
+      typ: 'at+jwt',
+      iss: config.issuer,
+      aud: uri,
+      exp: 'in the future',
+      scope: 'holds what the request needs',
+      cnf: 'absent, or the request has a DPoP proof with this key (RFC 9449 §7)',
+    }),
+    'A token that was revoked passes these checks until it expires: ask at introspection where that matters.',
+    ...(config.encryptionKey === undefined
+      ? ['The keys are not sealed in the database: set POSTERN_ENCRYPTION_KEY (postern serve --help) for that.']
+      : []),
+  ]
 }
 
 /** Whether a text can be the identifier of a row. */

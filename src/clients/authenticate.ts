@@ -1,42 +1,67 @@
 import type { Context } from '../context.ts'
-import type { ClientAuthenticationMethod } from '../protocol/client-authentication.ts'
-import { readClientCredentials } from '../protocol/client-authentication.ts'
+import { type PresentedCredentials, readClientCredentials } from '../protocol/client-authentication.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
-import { findClient } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { equalHashes, hashSecret } from '../tokens/secret.ts'
+import { judgeAssertion } from './assertion.ts'
+import { type Finding, findClient } from './find.ts'
 
 /**
  * Finds out which client sends a request, and that it is the one (RFC 6749 §2.3, §3.2.1).
  *
  * A client with a secret may send it in the header or the body, whichever it registered for: many connectors
- * register one method and use the other. A public client sends its identifier alone.
+ * register one method and use the other. A public client sends its identifier alone. One with keys sends an
+ * assertion (RFC 7523 §2.2); its metadata document may leave it the choice.
  *
- * @throws {OAuthError} `invalid_client` when it is unknown, disabled or not proven
+ * @param finding how clients with a metadata document are looked for
+ * @throws {OAuthError} `invalid_client` when it is unknown, disabled or not proven, `temporarily_unavailable` when
+ *   that can't be told, since its keys or its document can't be fetched
  */
 export async function authenticateClient(
   context: Context,
   authorization: string | undefined,
   parameters: Parameters,
+  finding: Pick<Finding, 'network' | 'asItWas'>,
 ): Promise<ClientRow> {
-  const { method, readings } = readClientCredentials(authorization, parameters)
+  const presented = readClientCredentials(authorization, parameters)
   let reason = 'client_unknown'
-  for (const { clientId, clientSecret } of readings) {
-    const client = await findClient(context.db, clientId)
+  for (const { clientId, clientSecret } of presented.readings) {
+    const client = await findClient(context, clientId, finding)
     if (client === undefined) continue
-    if (client.disabled_at !== null) reason = 'client_disabled'
-    else if (proves(client, method, clientSecret)) return client
-    else
-      reason =
-        client.secret_hash !== null && clientSecret === undefined ? 'client_secret_missing' : 'client_secret_wrong'
+    const problem =
+      client.disabled_at === null
+        ? await problemWith(context, client, presented, clientSecret, finding.network)
+        : 'client_disabled'
+    if (problem === undefined) return client
+    reason = problem
   }
   throw new OAuthError('invalid_client', 'client authentication failed', reason)
 }
 
-function proves(client: ClientRow, method: ClientAuthenticationMethod, clientSecret: string | undefined): boolean {
-  if (client.secret_hash === null) {
-    return method === 'none' || clientSecret === '' // Basic with an empty password is how some public clients send their id
+/** Whether a client proves at every request that it is the one: nobody can pose as it who only knows its identifier. */
+export function isConfidential(client: ClientRow): boolean {
+  return client.token_endpoint_auth_method !== 'none'
+}
+
+/** Why the client is not proven, for the log. */
+async function problemWith(
+  context: Context,
+  client: ClientRow,
+  { method, assertion }: PresentedCredentials,
+  clientSecret: string | undefined,
+  network: string,
+): Promise<string | undefined> {
+  const methods = client.token_endpoint_auth_methods ?? [client.token_endpoint_auth_method]
+  if (assertion !== undefined) {
+    if (!methods.includes('private_key_jwt')) return 'client_assertion_not_registered'
+    return judgeAssertion(context, client, assertion, network)
   }
-  return clientSecret !== undefined && equalHashes(client.secret_hash, hashSecret(clientSecret))
+  if (client.secret_hash !== null) {
+    if (clientSecret === undefined) return 'client_secret_missing'
+    return equalHashes(client.secret_hash, hashSecret(clientSecret)) ? undefined : 'client_secret_wrong'
+  }
+  if (!methods.includes('none')) return 'client_assertion_missing'
+  // Basic with an empty password is how some public clients send their identifier
+  return method === 'none' || clientSecret === '' ? undefined : 'client_secret_wrong'
 }

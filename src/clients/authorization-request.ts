@@ -3,41 +3,82 @@ import {
   type AuthorizationRequest,
   proveRedirectTarget,
   type RedirectTarget,
+  readAuthorizationParameters,
   readAuthorizationRequest,
 } from '../protocol/authorization-request.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { type Parameters, required } from '../protocol/parameters.ts'
-import { resourceCandidates } from '../protocol/resource.ts'
+import { readRequestUri, refuseContradictions } from '../protocol/pushed-authorization-request.ts'
+import { redirectUriProblem } from '../protocol/redirect-uri.ts'
 import { narrowScope } from '../protocol/scope.ts'
-import { findClient } from '../store/client.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
-import { findResource } from '../store/resource.ts'
+import { findPushedRequest } from '../store/pushed-authorization-request.ts'
+import { credentialHash } from '../tokens/secret.ts'
+import { findClient } from './find.ts'
+import { findRequestedResource } from './requested-resource.ts'
 
 /** An authorization request that can be granted, if the person agrees. */
 export interface GrantableRequest extends AuthorizationRequest {
   client: ClientRow
+  /** when it was pushed, if it was (RFC 9126) */
+  pushedAt: Date | undefined
   resource: ResourceRow
   /** narrowed to what may be granted, in the resource's order */
   scope: string[]
 }
 
-/** No resource server has been added yet: the operator has to act, not the client. */
-export const NO_RESOURCE = 'no_resource_added'
+/** An authorization request whose client is known, and that may be answered at the client's redirect URI. */
+export interface ProvenRequest {
+  client: ClientRow
+  target: RedirectTarget
+  /** as in the URL */
+  sent: Parameters
+  /** what the request is: as sent, or as pushed */
+  parameters: Parameters
+  pushedAt: Date | undefined
+}
 
 /**
- * Finds the client of an authorization request and proves where its response goes (RFC 6749 §4.1.2.1).
+ * Finds the client of an authorization request and proves where its response goes (RFC 6749 §4.1.2.1). A pushed
+ * request (RFC 9126 §4) takes the place of what the URL says.
  *
+ * @param network that the request comes from
  * @throws {OAuthError} to be shown to the person: nothing may be sent to the redirect URI
  */
-export async function proveClient(
-  context: Context,
-  parameters: Parameters,
-): Promise<{ client: ClientRow; target: RedirectTarget }> {
-  const client = await findClient(context.db, required(parameters, 'client_id'))
+export async function proveClient(context: Context, sent: Parameters, network: string): Promise<ProvenRequest> {
+  const clientId = required(sent, 'client_id')
+  const { parameters, pushedAt } = await findPushed(context, clientId, sent)
+  const client = await findClient(context, clientId, {
+    network,
+    beforeFetch: () => checkBeforeFetch(context, parameters),
+  })
   if (client === undefined)
     throw new OAuthError('invalid_client', 'this client is not registered here', 'client_unknown')
   if (client.disabled_at !== null) throw new OAuthError('invalid_client', 'this client is disabled', 'client_disabled')
-  return { client, target: proveRedirectTarget(client.redirect_uris, parameters) }
+  const target = proveRedirectTarget(client.redirect_uris, parameters)
+  return { client, target, sent, parameters, pushedAt }
+}
+
+async function findPushed(
+  { db }: Context,
+  clientId: string,
+  sent: Parameters,
+): Promise<Pick<ProvenRequest, 'parameters' | 'pushedAt'>> {
+  const reference = readRequestUri(sent.get('request_uri') ?? '')
+  if (reference === undefined) return { parameters: sent, pushedAt: undefined }
+  const requestHash = credentialHash('pushedRequest', reference)
+  const pushed = requestHash && (await findPushedRequest(db, requestHash, clientId))
+  if (pushed !== undefined) return { parameters: pushed.parameters, pushedAt: pushed.createdAt }
+  throw new OAuthError('invalid_request', 'this request is not known here, or no longer', 'pushed_request_unknown')
+}
+
+/** What can be judged before it is known who asks: a document is fetched only for a request that could pass. */
+function checkBeforeFetch({ config }: Context, parameters: Parameters): void {
+  const redirectUri = parameters.get('redirect_uri')
+  if (redirectUri !== undefined && redirectUriProblem(redirectUri, config.redirectSchemes) !== undefined) {
+    throw new OAuthError('invalid_request', 'redirect_uri is not usable', 'redirect_uri_mismatch')
+  }
+  readAuthorizationParameters(parameters)
 }
 
 /**
@@ -45,39 +86,18 @@ export async function proveClient(
  *
  * @throws {OAuthError} to be sent to the target; with the reason `NO_RESOURCE` to be shown to the person
  */
-export async function judgeAuthorizationRequest(
-  context: Context,
-  client: ClientRow,
-  target: RedirectTarget,
-  parameters: Parameters,
-): Promise<GrantableRequest> {
+export async function judgeAuthorizationRequest(context: Context, proven: ProvenRequest): Promise<GrantableRequest> {
+  const { client, target, sent, parameters, pushedAt } = proven
+  if (pushedAt !== undefined) refuseContradictions(sent, parameters)
   const request = readAuthorizationRequest(target, parameters)
   if (!client.grant_types.includes('authorization_code')) {
     throw new OAuthError('unauthorized_client', 'this client may not use the authorization code grant')
   }
-  const resource = await requestedResource(context, request.requestedResource, client)
+  const resource = await findRequestedResource(context, request.requestedResource, client)
   const scope = narrowScope(request.requestedScope, {
     resourceScope: resource.scopes.map(({ name }) => name),
     defaultScope: client.default_scope ?? undefined,
     boundScope: client.bound_scope ?? undefined,
   })
-  return { ...request, client, resource, scope }
-}
-
-async function requestedResource(
-  context: Context,
-  requested: string | undefined,
-  client: ClientRow,
-): Promise<ResourceRow> {
-  const candidates = requested === undefined ? undefined : resourceCandidates(requested)
-  const resource = await findResource(context.db, candidates, client.resource_ids ?? undefined)
-  if (resource !== undefined) return resource
-  if ((await findResource(context.db, undefined)) === undefined) {
-    throw new OAuthError(
-      'invalid_target',
-      'no resource server has been added to this authorization server',
-      NO_RESOURCE,
-    )
-  }
-  throw new OAuthError('invalid_target', 'this resource is not known here, or not for this client', 'resource_unknown')
+  return { ...request, client, pushedAt, resource, scope }
 }

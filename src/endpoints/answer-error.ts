@@ -13,6 +13,7 @@ export function answerError(
   const shown = asOAuthError(error, request.log, request.routeOptions.url)
   reply.code(shown.status).header('cache-control', 'no-store').header('x-request-id', request.id)
   if (shown.retryAfterSeconds !== undefined) reply.header('retry-after', shown.retryAfterSeconds)
+  if (shown.dpopNonce !== undefined) reply.header('dpop-nonce', shown.dpopNonce) // RFC 9449 §8
   const challenge = challengeOf(shown)
   if (challenge !== undefined) reply.header('www-authenticate', challenge)
   return reply.type('application/json').send({

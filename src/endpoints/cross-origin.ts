@@ -2,12 +2,12 @@ import type { FastifyInstance, RouteHandlerMethod } from 'fastify'
 
 const ALLOW_ORIGIN = {
   'access-control-allow-origin': '*',
-  'access-control-expose-headers': 'www-authenticate, retry-after',
+  'access-control-expose-headers': 'www-authenticate, retry-after, dpop-nonce',
 }
 
 const PREFLIGHT = {
   ...ALLOW_ORIGIN,
-  'access-control-allow-methods': 'GET, POST, OPTIONS',
+  'access-control-allow-methods': 'GET, POST, PUT, DELETE, OPTIONS',
   'access-control-allow-headers': 'authorization, content-type, mcp-protocol-version, dpop',
   'access-control-max-age': '86400',
 }

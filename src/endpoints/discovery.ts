@@ -48,15 +48,17 @@ async function inTime(building: Promise<string>, last: string | undefined): Prom
   return Promise.race([building, delay(PATIENCE_SECONDS * 1000, last, { ref: false })])
 }
 
-async function buildDocument({ config, db }: Context): Promise<string> {
+async function buildDocument({ config, db, keys }: Context): Promise<string> {
   const resources = await listResources(db)
   const scopes = new Set(resources.flatMap((resource) => resource.scopes.map(({ name }) => name)))
   const facts = {
     issuer: config.issuer,
     grantTypes: GRANT_TYPES,
     registration: config.registration !== 'off',
+    metadataDocument: config.metadataDocument,
     issParameter: config.issParameter,
     scopes: [...scopes],
+    signingAlgorithms: (await keys.published()).algorithms,
   }
   return JSON.stringify(authorizationServerMetadata(facts))
 }

@@ -1,11 +1,12 @@
 import type { RouteHandlerMethod } from 'fastify'
 import type { Context } from '../context.ts'
 import { readClientCredentials } from '../protocol/client-authentication.ts'
-import { introspectionResponse } from '../protocol/introspection.ts'
+import { introspectionResponse, SIGNED_INTROSPECTION, wantsSignedIntrospection } from '../protocol/introspection.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, required } from '../protocol/parameters.ts'
 import { lookUpAccessTokens } from '../store/access-token.ts'
-import { credentialHash, equalHashes, hashSecret } from '../tokens/secret.ts'
+import { accessTokenHash, mayBePresented } from '../tokens/access-token.ts'
+import { equalHashes, hashSecret } from '../tokens/secret.ts'
 
 const RESOURCE_SERVER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
@@ -14,14 +15,18 @@ export function introspect(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const parameters = readParameters(request.body)
     const { resourceId, secretHash } = readResourceServer(request.headers.authorization, parameters)
-    const tokenHash = credentialHash('accessToken', required(parameters, 'token'))
+    const presented = required(parameters, 'token')
+    const tokenHash = await accessTokenHash(context, presented)
     const [found] = await lookUpAccessTokens(context.db, [{ resourceId, tokenHash }])
     if (found === undefined) throw refused('resource_server_unknown')
     if (!equalHashes(found.secretHash, secretHash)) throw refused('resource_server_secret_wrong')
-    const { token, resourceUri } = found
-    return reply
-      .header('cache-control', 'no-store')
-      .send(introspectionResponse(token, context.config.issuer, resourceUri))
+    const { resourceUri, nowSeconds } = found
+    const token = mayBePresented(presented, found.tokenFormat) ? found.token : undefined
+    const response = introspectionResponse(token, context.config.issuer, resourceUri)
+    reply.header('cache-control', 'no-store')
+    if (!wantsSignedIntrospection(request.headers.accept)) return reply.send(response)
+    // RFC 9701 §5
+    return reply.type(SIGNED_INTROSPECTION).send(await context.keys.signIntrospection(resourceId, response, nowSeconds))
   }
 }
 

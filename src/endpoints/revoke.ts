@@ -1,11 +1,13 @@
 import type { RouteHandlerMethod } from 'fastify'
 import { authenticateClient } from '../clients/authenticate.ts'
 import type { Context } from '../context.ts'
+import { networkOf } from '../operations/network.ts'
 import { readParameters, required } from '../protocol/parameters.ts'
 import { decodeRefreshToken } from '../protocol/refresh-token.ts'
 import { revokeAccessToken } from '../store/access-token.ts'
 import { revokeTokenFamilyOfClient } from '../store/token-family.ts'
-import { credentialHash, decodeCredential, hashSecret } from '../tokens/secret.ts'
+import { accessTokenHash } from '../tokens/access-token.ts'
+import { decodeCredential, hashSecret } from '../tokens/secret.ts'
 
 /**
  * Revocation endpoint (RFC 7009 §2): an access token ends itself, a refresh token of any generation its family.
@@ -16,11 +18,12 @@ import { credentialHash, decodeCredential, hashSecret } from '../tokens/secret.t
 export function revoke(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const parameters = readParameters(request.body)
-    const client = await authenticateClient(context, request.headers.authorization, parameters)
+    const finding = { network: networkOf(request.ip, 48), asItWas: true } // what was granted lives on
+    const client = await authenticateClient(context, request.headers.authorization, parameters, finding)
     const token = required(parameters, 'token')
-    const accessTokenHash = credentialHash('accessToken', token)
+    const tokenHash = await accessTokenHash(context, token)
     const refreshToken = decodeRefreshToken(decodeCredential('refreshToken', token) ?? Buffer.alloc(0))
-    if (accessTokenHash !== undefined) await revokeAccessToken(context.db, accessTokenHash, client.id)
+    if (tokenHash !== undefined) await revokeAccessToken(context.db, tokenHash, client.id)
     if (refreshToken !== undefined) {
       const familyId = await revokeTokenFamilyOfClient(context.db, hashSecret(refreshToken.lineage), client.id)
       if (familyId !== undefined) {

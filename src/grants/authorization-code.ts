@@ -7,40 +7,32 @@ import { resourceCandidates } from '../protocol/resource.ts'
 import { findAuthorizationCode, type Redemption, redeemAuthorizationCode } from '../store/authorization-code.ts'
 import { findResource } from '../store/resource.ts'
 import { revokeTokenFamily } from '../store/token-family.ts'
-import { firstRefreshToken, tokenResponse } from '../tokens/pair.ts'
-import { credentialHash, hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
+import { tokenResponse } from '../tokens/pair.ts'
+import { credentialHash } from '../tokens/secret.ts'
 import type { Grant } from './grant.ts'
+import { prepareFamily } from './new-family.ts'
 
 /** Authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5): one statement redeems the code and starts the family. */
-export const authorizationCode: Grant = async (context, client, parameters) => {
-  const { config, db } = context
+export const authorizationCode: Grant = async (context, { client, parameters, dpopJkt }) => {
+  const { db } = context
   const codeHash = credentialHash('authorizationCode', required(parameters, 'code'))
   const codeChallenge = challengeOf(required(parameters, 'code_verifier'))
   if (codeHash === undefined) throw new OAuthError('invalid_grant', NOT_VALID, 'code_malformed')
   if (codeChallenge === undefined) throw new OAuthError('invalid_grant', NOT_VALID, 'code_verifier_malformed')
   const resource = parameters.get('resource')
-  const accessToken = issueCredential('accessToken')
-  const refreshToken = client.grant_types.includes('refresh_token') ? firstRefreshToken() : undefined
+  const { family, accessToken, refreshToken } = prepareFamily(context, client, dpopJkt)
   const redemption: Redemption = {
     codeHash,
     clientId: client.id,
     redirectUri: parameters.get('redirect_uri'),
     codeChallenge,
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
-    familyId: randomId(),
-    refreshToken: refreshToken && {
-      lineageHash: hashSecret(refreshToken.lineage),
-      secretHash: hashSecret(refreshToken.secret),
-    },
-    accessTokenHash: hashSecret(accessToken),
-    accessTokenSeconds: config.accessTokenSeconds,
-    refreshTokenSeconds: config.refreshTokenSeconds,
-    familySeconds: config.familySeconds,
+    dpopJkt,
   }
-  const issued = await redeemAuthorizationCode(db, redemption)
+  const issued = await redeemAuthorizationCode(db, redemption, family)
   if (issued === undefined) throw await refusal(context, redemption)
-  context.log.info({ event: 'code_redeemed', client_id: client.id, family_id: redemption.familyId }, 'code redeemed')
-  return tokenResponse(accessToken, issued, refreshToken)
+  context.log.info({ event: 'code_redeemed', client_id: client.id, family_id: family.familyId }, 'code redeemed')
+  return tokenResponse(context, client.id, accessToken, issued, refreshToken)
 }
 
 const NOT_VALID = 'authorization code is not valid'

@@ -3,9 +3,17 @@ import type { Parameters } from '../protocol/parameters.ts'
 import type { ClientRow } from '../store/database.ts'
 import type { TokenResponse } from '../tokens/pair.ts'
 
+/** A token request whose client is authenticated and may use the grant. */
+export interface GrantRequest {
+  client: ClientRow
+  parameters: Parameters
+  /** thumbprint of the key whose possession the request proved, if it did (RFC 9449 §5) */
+  dpopJkt: string | undefined
+}
+
 /**
- * What /token does for one `grant_type`: the client is authenticated and may use the grant.
+ * What /token does for one `grant_type`.
  *
  * @throws {OAuthError} whose `reason` says why
  */
-export type Grant = (context: Context, client: ClientRow, parameters: Parameters) => Promise<TokenResponse>
+export type Grant = (context: Context, request: GrantRequest) => Promise<TokenResponse>

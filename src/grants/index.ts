@@ -1,6 +1,8 @@
 import { OAuthError } from '../protocol/oauth-error.ts'
 import type { ClientRow } from '../store/database.ts'
 import { authorizationCode } from './authorization-code.ts'
+import { clientCredentials } from './client-credentials.ts'
+import { DEVICE_CODE_GRANT, deviceCode } from './device-code.ts'
 import type { Grant } from './grant.ts'
 import { refreshToken } from './refresh-token.ts'
 
@@ -8,6 +10,8 @@ import { refreshToken } from './refresh-token.ts'
 const GRANTS: ReadonlyMap<string, Grant> = new Map([
   ['authorization_code', authorizationCode],
   ['refresh_token', refreshToken],
+  ['client_credentials', clientCredentials],
+  [DEVICE_CODE_GRANT, deviceCode],
 ])
 
 /** For metadata (RFC 8414 §2). */

@@ -1,3 +1,4 @@
+import { bindsRefreshToken } from '../clients/dpop.ts'
 import type { Context } from '../context.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { required } from '../protocol/parameters.ts'
@@ -18,7 +19,7 @@ import { decodeCredential, hashSecret, issueCredential } from '../tokens/secret.
 import type { Grant } from './grant.ts'
 
 /** Refresh token grant (RFC 6749 §6): one statement rotates; only when it changes nothing the family is looked at. */
-export const refreshToken: Grant = async (context, client, parameters) => {
+export const refreshToken: Grant = async (context, { client, parameters, dpopJkt }) => {
   const { config, db } = context
   const content = decodeCredential('refreshToken', required(parameters, 'refresh_token'))
   const presented = content && decodeRefreshToken(content)
@@ -35,10 +36,13 @@ export const refreshToken: Grant = async (context, client, parameters) => {
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
     newSecretHash: hashSecret(next.secret),
     accessTokenHash: hashSecret(accessToken),
-    sealedPair: config.refreshGraceSeconds > 0 ? sealPair(accessToken, next) : undefined,
+    dpopJkt,
+    bindsRefreshToken: bindsRefreshToken(client),
+    sealedPair: sealPair(accessToken, next),
   }
   const [issued] = await rotateTokenFamilies(db, [rotation], config)
-  return issued === undefined ? judge(context, presented, rotation) : tokenResponse(accessToken, issued, next)
+  if (issued === undefined) return judge(context, presented, rotation)
+  return tokenResponse(context, client.id, accessToken, issued, next)
 }
 
 const NOT_VALID = 'refresh token is not valid'
@@ -77,20 +81,23 @@ async function converge(
   if (requested !== undefined && (await findResource(db, requested))?.uri !== family.resourceUri) {
     throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
-  const scope = narrowScope(rotation.requestedScope, { resourceScope: family.scope }).join(' ')
+  const scope = narrowScope(rotation.requestedScope, { resourceScope: family.grantedScope }).join(' ')
   if (family.sealedPair === null) throw changedMeanwhile()
   const pair = unsealPair(family.sealedPair, presented.lineage, family.generation)
   const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation }
   log.info({ event: 'refresh_converged', ...facts, current_generation: family.generation }, 'refresh converged')
-  if (family.accessToken?.scope === scope) return tokenResponse(pair.accessToken, family.accessToken, pair.refreshToken)
+  if (family.accessToken?.scope === scope && family.accessToken.dpopJkt === (rotation.dpopJkt ?? null)) {
+    return tokenResponse(context, rotation.clientId, pair.accessToken, family.accessToken, pair.refreshToken)
+  }
   const accessToken = issueCredential('accessToken')
   const issued = await insertAccessTokenBeside(db, family.id, {
     tokenHash: hashSecret(accessToken),
     scope,
+    dpopJkt: rotation.dpopJkt,
     seconds: config.accessTokenSeconds,
   })
   if (issued === undefined) throw changedMeanwhile()
-  return tokenResponse(accessToken, issued, pair.refreshToken)
+  return tokenResponse(context, rotation.clientId, accessToken, issued, pair.refreshToken)
 }
 
 /** The row changed between two statements: the same request will find it settled. */

@@ -6,15 +6,21 @@ const BATCH = 1000
 
 /**
  * Removes what has ended, for as long as the process runs: a batch of each kind, a pause, and so on; without
- * the pause while there is more. On one replica at a time.
+ * the pause while there is more. On one replica at a time. Signing keys are made when they are due.
  *
  * @returns stops it; resolves when a running batch is done
  */
-export function startHousekeeping({ config, db, log }: Pick<Context, 'config' | 'db' | 'log'>): () => Promise<void> {
+export function startHousekeeping({
+  config,
+  db,
+  keys,
+  log,
+}: Pick<Context, 'config' | 'db' | 'keys' | 'log'>): () => Promise<void> {
   let stopped = false
   let wake = () => {}
   const work = (async () => {
     while (!stopped) {
+      await tendKeys()
       const more = await cleanUp()
       if (more || stopped) continue
       await new Promise<void>((resolve) => {
@@ -23,6 +29,14 @@ export function startHousekeeping({ config, db, log }: Pick<Context, 'config' | 
       })
     }
   })()
+
+  async function tendKeys(): Promise<void> {
+    try {
+      await keys.tend()
+    } catch (error) {
+      if (!stopped) log.error({ event: 'signing_keys_failed', err: error }, 'signing keys were not looked after')
+    }
+  }
 
   async function cleanUp(): Promise<boolean> {
     try {

@@ -31,6 +31,7 @@ const SECRET_MEMBERS = [
   '["set-cookie"]',
   'password',
   'client_secret',
+  'client_assertion',
   'code',
   'code_verifier',
   'access_token',

@@ -1,11 +1,8 @@
 import type { FastifyReply } from 'fastify'
-import {
-  type GrantableRequest,
-  judgeAuthorizationRequest,
-  NO_RESOURCE,
-  proveClient,
-} from '../clients/authorization-request.ts'
+import { type GrantableRequest, judgeAuthorizationRequest, proveClient } from '../clients/authorization-request.ts'
+import { NO_RESOURCE } from '../clients/requested-resource.ts'
 import type { Context } from '../context.ts'
+import { networkOf } from '../operations/network.ts'
 import { type RedirectTarget, responseUri } from '../protocol/authorization-request.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { sortParameters } from '../protocol/parameters.ts'
@@ -36,10 +33,14 @@ export async function withAuthorizationRequest(
     const problem = problems.get(name)
     if (problem !== undefined) throw problem
   }
-  const { client, target } = await proveClient(context, parameters)
+  const proven = await proveClient(context, parameters, networkOf(reply.request.ip, 48))
+  const { client, target } = proven
   try {
     for (const problem of problems.values()) throw problem
-    return await grant(await judgeAuthorizationRequest(context, client, target, parameters))
+    if (client.require_pushed_authorization_requests && proven.pushedAt === undefined) {
+      throw new OAuthError('invalid_request', 'this client has to push its requests', 'request_not_pushed') // RFC 9126 §5
+    }
+    return await grant(await judgeAuthorizationRequest(context, proven))
   } catch (error) {
     if (!(error instanceof OAuthError) || FOR_THE_PERSON.has(error.reason)) throw error
     const facts = { error: error.code, reason: error.reason, client_id: client.id }

@@ -77,7 +77,7 @@ export function checkFormToken(context: Context, request: FastifyRequest, presen
   const secret = request.cookies[cookieName(context.config, 'form')]
   const right = secret !== undefined && FORM_SECRET.test(secret) && tokenOf(secret, sentSessionId(context, request))
   if (!right || !equalSecrets(presented ?? '', right)) {
-    throw new OAuthError('access_denied', 'this form is no longer valid', FORM_EXPIRED)
+    throw new OAuthError('access_denied', 'this form is no longer valid', FORM_EXPIRED, { status: 403 })
   }
 }
 

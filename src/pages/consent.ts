@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
+import { documentHost } from '../clients/find.ts'
 import type { Context } from '../context.ts'
 import { type ConsentQuestion, canBeToldApart } from '../protocol/consent.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
@@ -72,12 +73,17 @@ function showQuestion(
   const { parameters } = sortParameters(request.query)
   const place = redirectPlace(target.redirectUri)
   const uri = client.description.client_uri
+  const host = documentHost(client)
   return sendPage(reply, 'consent', {
     action: `${basePath}/consent?${new URLSearchParams([...parameters])}`,
     switchAction: `${basePath}/logout?${queryFor('authorize', parameters)}`,
     formToken: formToken(context, request, reply),
     shown: digestQuestion(asked),
-    client: { name: client.name ?? 'An application without a name', ...(typeof uri === 'string' ? { uri } : {}) },
+    client: {
+      name: client.name ?? 'An application without a name',
+      ...(host === undefined ? {} : { host }),
+      ...(typeof uri === 'string' ? { uri } : {}),
+    },
     redirect: place,
     resource: { name: resource.name ?? resource.uri, uri: resource.uri },
     newScopes: resource.scopes.filter(({ name }) => question.newScope.includes(name)),

@@ -2,7 +2,7 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
 
 /** Where a person goes on after signing in: only to a page of our own, so no link can lead them elsewhere. */
-const NEXT_PAGES = ['authorize', 'account'] as const
+const NEXT_PAGES = ['authorize', 'account', 'device'] as const
 export type NextPage = (typeof NEXT_PAGES)[number]
 
 /**

@@ -38,13 +38,15 @@ interface Models {
     formToken: string
     shown: string
     client: { name: string; host?: string; uri?: string }
-    redirect: { kind: 'web' | 'loopback' | 'application'; name: string }
+    redirect: { kind: 'web' | 'loopback' | 'application' | 'device'; name: string }
     resource: { name: string; uri: string }
     newScopes: { name: string; description: string }[]
     grantedScopes: { name: string; description: string }[]
     username: string
     impersonationWarning: boolean
   }
+  device: { action: string; formToken: string; userCode: string; problem?: string }
+  'device-done': { approved: boolean; clientName: string }
   setup: { action: string; formToken: string; username: string; problem?: string }
   'next-steps': {
     username: string
@@ -102,6 +104,27 @@ const WORDS: Record<string, { title: string; explanation: string; hint?: string 
   redirect_uri_mismatch: {
     title: 'This application asks to be answered at an unknown address',
     explanation: 'It is not one of the addresses that it registered, so nothing was sent there.',
+  },
+  client_id_url_malformed: {
+    title: 'This application can’t be identified',
+    explanation: 'It names an address of its description that is not a usable one.',
+  },
+  client_host_refused: {
+    title: 'This application is not allowed here',
+    explanation: 'The service does not accept applications from the website that this one belongs to.',
+  },
+  metadata_document_unusable: {
+    title: 'This application can’t be identified',
+    explanation:
+      'Its description could not be read from the website that it belongs to, or is not a usable one. Its makers have to correct that.',
+  },
+  metadata_document_unavailable: {
+    title: 'This application can’t be identified right now',
+    explanation: 'The website that it belongs to does not answer as it should. Please try again soon.',
+  },
+  pushed_request_unknown: {
+    title: 'This request has expired',
+    explanation: 'It was open for too long. Go back to the application and start again.',
   },
   no_resource_added: {
     title: 'Nothing can be connected yet',

@@ -61,7 +61,7 @@ async function demandLink(context: Context, request: FastifyRequest): Promise<st
   const token = readParameters(request.query).get('token') ?? ''
   const secretHash = credentialHash('setupLink', token)
   if (secretHash !== undefined && (await findSetupLink(context.db, secretHash))) return token
-  throw new OAuthError('access_denied', 'this link is no longer good', 'setup_link_not_valid')
+  throw new OAuthError('access_denied', 'this link is no longer good', 'setup_link_not_valid', { status: 403 })
 }
 
 function showForm(

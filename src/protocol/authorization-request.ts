@@ -1,3 +1,4 @@
+import { isThumbprint } from './dpop.ts'
 import { OAuthError } from './oauth-error.ts'
 import type { Parameters } from './parameters.ts'
 import { isCodeChallenge } from './pkce.ts'
@@ -27,6 +28,8 @@ export interface AuthorizationRequest {
   /** as sent, not yet looked up */
   requestedResource: string | undefined
   prompt: ReadonlySet<string>
+  /** thumbprint of the key that must redeem the code (RFC 9449 §10) */
+  dpopJkt: string | undefined
 }
 
 /**
@@ -60,6 +63,11 @@ export function proveRedirectTarget(registered: readonly string[], parameters: P
  * @throws {OAuthError} to be sent to the target
  */
 export function readAuthorizationRequest(target: RedirectTarget, parameters: Parameters): AuthorizationRequest {
+  return { target, ...readAuthorizationParameters(parameters) }
+}
+
+/** What such a request says beside its client and its target. @throws {OAuthError} */
+export function readAuthorizationParameters(parameters: Parameters): Omit<AuthorizationRequest, 'target'> {
   const responseType = parameters.get('response_type')
   if (responseType === undefined) throw new OAuthError('invalid_request', 'response_type is missing')
   if (responseType !== 'code') {
@@ -83,12 +91,16 @@ export function readAuthorizationRequest(target: RedirectTarget, parameters: Par
   if (prompt.has('none') && prompt.size > 1) {
     throw new OAuthError('invalid_request', 'prompt=none stands alone')
   }
+  const dpopJkt = parameters.get('dpop_jkt')
+  if (dpopJkt !== undefined && !isThumbprint(dpopJkt)) {
+    throw new OAuthError('invalid_request', 'dpop_jkt is not the base64url of a SHA-256')
+  }
   return {
-    target,
     codeChallenge,
     requestedScope: readScope(parameters.get('scope')),
     requestedResource: parameters.get('resource'),
     prompt,
+    dpopJkt,
   }
 }
 

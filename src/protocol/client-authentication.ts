@@ -1,8 +1,14 @@
+import { CLIENT_ASSERTION_TYPE, claimedClientId } from './client-assertion.ts'
 import { OAuthError } from './oauth-error.ts'
 import type { Parameters } from './parameters.ts'
 
 /** How a client proves who it is at the token endpoint (RFC 7591 §2). */
-export const CLIENT_AUTHENTICATION_METHODS = ['none', 'client_secret_basic', 'client_secret_post'] as const
+export const CLIENT_AUTHENTICATION_METHODS = [
+  'none',
+  'client_secret_basic',
+  'client_secret_post',
+  'private_key_jwt',
+] as const
 export type ClientAuthenticationMethod = (typeof CLIENT_AUTHENTICATION_METHODS)[number]
 
 /** What a request says of its sender. One reading is right; Basic has two, since clients encode differently. */
@@ -10,10 +16,12 @@ export interface PresentedCredentials {
   method: ClientAuthenticationMethod
   /** readings of the identifier, with the secret that goes with each */
   readings: { clientId: string; clientSecret: string | undefined }[]
+  /** the assertion of `private_key_jwt`, unproven */
+  assertion?: string
 }
 
 /**
- * Reads client credentials from the `Authorization` header or the body (RFC 6749 §2.3.1).
+ * Reads client credentials from the `Authorization` header or the body (RFC 6749 §2.3.1, RFC 7523 §2.2).
  *
  * Basic credentials should be form-urlencoded before base64, but many clients send them raw, so both
  * readings are offered. More than one method at once is refused (RFC 6749 §2.3), but a `client_id`
@@ -25,6 +33,10 @@ export interface PresentedCredentials {
 export function readClientCredentials(authorization: string | undefined, parameters: Parameters): PresentedCredentials {
   const bodyId = parameters.get('client_id')
   const bodySecret = parameters.get('client_secret')
+  if (parameters.has('client_assertion') || parameters.has('client_assertion_type')) {
+    if (authorization !== undefined || bodySecret !== undefined) throw severalMethods()
+    return readAssertion(parameters)
+  }
   if (authorization === undefined) {
     if (bodyId === undefined) throw new OAuthError('invalid_client', 'client authentication is missing')
     const method = bodySecret === undefined ? 'none' : 'client_secret_post'
@@ -37,13 +49,31 @@ export function readClientCredentials(authorization: string | undefined, paramet
   if (readings.length === 0) {
     throw new OAuthError('invalid_client', 'the Authorization header holds no usable Basic credentials')
   }
-  if (bodySecret !== undefined) {
-    throw new OAuthError('invalid_request', 'only one method of client authentication may be used')
-  }
+  if (bodySecret !== undefined) throw severalMethods()
   if (bodyId !== undefined && !readings.some((reading) => reading.clientId === bodyId)) {
     throw new OAuthError('invalid_request', 'client_id differs from the Authorization header')
   }
   return { method: 'client_secret_basic', readings }
+}
+
+/** A `client_id` beside the assertion isn't needed, but must be the same (RFC 7521 §4.2). */
+function readAssertion(parameters: Parameters): PresentedCredentials {
+  if (parameters.get('client_assertion_type') !== CLIENT_ASSERTION_TYPE) {
+    throw new OAuthError('invalid_client', 'client_assertion_type is missing or not supported')
+  }
+  const assertion = parameters.get('client_assertion') ?? ''
+  const clientId = claimedClientId(assertion)
+  if (clientId === undefined) {
+    throw new OAuthError('invalid_client', 'client_assertion is not a usable JWT', 'client_assertion_malformed')
+  }
+  if ((parameters.get('client_id') ?? clientId) !== clientId) {
+    throw new OAuthError('invalid_request', 'client_id differs from the client assertion')
+  }
+  return { method: 'private_key_jwt', readings: [{ clientId, clientSecret: undefined }], assertion }
+}
+
+function severalMethods(): OAuthError {
+  return new OAuthError('invalid_request', 'only one method of client authentication may be used')
 }
 
 function readBasic(authorization: string): PresentedCredentials['readings'] {

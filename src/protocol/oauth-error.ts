@@ -1,7 +1,7 @@
 /**
  * Error codes that Postern answers with, and the HTTP status of each at a JSON endpoint.
  *
- * @see RFC 6749 §4.1.2.1 and §5.2, RFC 7591 §3.2.2, RFC 8707 §2, OpenID Connect Core §3.1.2.6 (`…_required`)
+ * @see RFC 6749 §4.1.2.1 and §5.2, RFC 7591 §3.2.2, RFC 8707 §2, RFC 9449 §5 and §8, OpenID Connect Core §3.1.2.6 (`…_required`)
  */
 export const ERROR_STATUS = {
   invalid_request: 400,
@@ -16,7 +16,12 @@ export const ERROR_STATUS = {
   invalid_redirect_uri: 400,
   invalid_client_metadata: 400,
   unsupported_token_type: 400,
-  access_denied: 403,
+  invalid_dpop_proof: 400,
+  use_dpop_nonce: 400,
+  access_denied: 400,
+  authorization_pending: 400,
+  slow_down: 400,
+  expired_token: 400,
   login_required: 400,
   consent_required: 400,
   interaction_required: 400,
@@ -30,10 +35,12 @@ export type OAuthErrorCode = keyof typeof ERROR_STATUS
 
 /** What may go with an error beside its words. */
 interface OAuthErrorOptions {
-  /** HTTP status, where the transport's own is more exact than the code's: 405, 413, 415, 429 */
+  /** HTTP status, where the transport's own is more exact than the code's: 403, 405, 413, 415, 429 */
   status?: number
   /** seconds after which the same request may succeed (the `Retry-After` header) */
   retryAfterSeconds?: number
+  /** what the next DPoP proof has to hold (the `DPoP-Nonce` header) */
+  dpopNonce?: string
 }
 
 /**
@@ -48,6 +55,7 @@ export class OAuthError extends Error {
   readonly reason: string
   readonly status: number
   readonly retryAfterSeconds: number | undefined
+  readonly dpopNonce: string | undefined
 
   constructor(code: OAuthErrorCode, message: string, reason: string = message, options: OAuthErrorOptions = {}) {
     super(message)
@@ -55,6 +63,7 @@ export class OAuthError extends Error {
     this.reason = reason
     this.status = options.status ?? ERROR_STATUS[code]
     this.retryAfterSeconds = options.retryAfterSeconds
+    this.dpopNonce = options.dpopNonce
   }
 
   /** Error response body (RFC 6749 §5.2). Send this, not the error: Fastify replaces a sent Error. */

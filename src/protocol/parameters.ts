@@ -42,7 +42,9 @@ function problemOf(name: string, value: unknown): OAuthError | undefined {
   }
   if (typeof value !== 'string') return new OAuthError('invalid_request', 'a parameter is not text')
   if (value.length > LONGEST_VALUE) return new OAuthError('invalid_request', 'a parameter is too long')
-  if (value.includes('\0')) return new OAuthError('invalid_request', 'a parameter holds a NUL character')
+  if (value.includes('\0') || name.includes('\0')) {
+    return new OAuthError('invalid_request', 'a parameter holds a NUL character')
+  }
   return undefined
 }
 

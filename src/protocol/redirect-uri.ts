@@ -16,6 +16,9 @@ const FORBIDDEN_SCHEMES: ReadonlySet<string> = new Set([
 
 const LOOPBACK_HOSTS: ReadonlySet<string> = new Set(['127.0.0.1', '[::1]', 'localhost'])
 
+/** It is part of the key of a consent, beside a client identifier that may be as long. */
+const LONGEST_URI = 1024 // characters
+
 /** An absolute URI in ASCII: no space, control character, quote, backslash or other text that parsers disagree on. */
 const PLAIN_URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]+$/
 
@@ -29,7 +32,7 @@ const PLAIN_URI = /^[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\
  * @returns `undefined` when it can be registered
  */
 export function redirectUriProblem(uri: string, allowedSchemes: readonly string[]): string | undefined {
-  if (uri.length > 2048) return 'is longer than 2,048 characters'
+  if (uri.length > LONGEST_URI) return 'is longer than 1,024 characters'
   if (!PLAIN_URI.test(uri) || !URL.canParse(uri)) return 'is not an absolute URI'
   if (uri.includes('#')) return 'has a fragment'
   const url = new URL(uri)

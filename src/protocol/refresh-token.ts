@@ -43,6 +43,9 @@ export interface JudgedFamily {
   expired: boolean
   generation: number
   secretHash: Buffer
+  /** thumbprint of the key that its refresh tokens are bound to (RFC 9449 §5), from this generation on */
+  familyDpopJkt: string | null
+  dpopGeneration: number
   /** the generations whose grace window is still open, newest first */
   superseded: { generation: number; secretHash: Buffer }[]
 }
@@ -50,6 +53,7 @@ export interface JudgedFamily {
 export type RefreshTokenVerdict =
   | 'unknown'
   | 'wrong-client'
+  | 'wrong-key'
   | 'ended'
   | 'expired'
   | 'current'
@@ -60,22 +64,28 @@ export type RefreshTokenVerdict =
 /**
  * Decides what to do with a presented refresh token, when its rotation changed no row.
  *
- * Ownership is judged first, so that another client can't end this family. A token superseded within
- * the grace window converges on the current pair, if its secret is right; anything else proves that a
- * second party holds the lineage, and ends the family. Age is counted in generations, never in seconds.
+ * Ownership is judged first, so that another client can't end this family, and neither can whoever found a
+ * bound token but has no such key. A token superseded within the grace window converges on the current pair, if
+ * its secret is right; anything else proves that a second party holds the lineage, and ends the family. Age is
+ * counted in generations, never in seconds.
+ *
+ * A family may become bound at a refresh. A token from before that, which comes without the key, was rotated by
+ * somebody else: two parties hold it, and they can't converge.
  *
  * @param family `undefined` when no family has this lineage
- * @param secretHash SHA-256 of the presented secret
+ * @param presented with the SHA-256 of its secret, and the thumbprint of the key whose possession was proven
  * @returns `current` when the token is the newest one, so that something else in the request kept it from rotating
  * @see RFC 9700 §4.14.2
  */
 export function judgeRefreshToken(
   family: JudgedFamily | undefined,
-  presented: { generation: number; secretHash: Buffer },
+  presented: { generation: number; secretHash: Buffer; dpopJkt?: string | undefined },
   clientId: string,
 ): RefreshTokenVerdict {
   if (family === undefined) return 'unknown'
   if (family.clientId !== clientId) return 'wrong-client'
+  const rightKey = family.familyDpopJkt === null || family.familyDpopJkt === presented.dpopJkt
+  if (!rightKey && presented.generation >= family.dpopGeneration) return 'wrong-key'
   if (family.ended) return 'ended'
   if (family.expired) return 'expired'
   if (presented.generation > family.generation) return 'unknown'
@@ -83,6 +93,6 @@ export function judgeRefreshToken(
     return timingSafeEqual(family.secretHash, presented.secretHash) ? 'current' : 'forged'
   }
   const superseded = family.superseded.find((one) => one.generation === presented.generation)
-  if (superseded === undefined) return 'replayed'
+  if (superseded === undefined || !rightKey) return 'replayed'
   return timingSafeEqual(superseded.secretHash, presented.secretHash) ? 'converge' : 'forged'
 }

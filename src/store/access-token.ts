@@ -1,5 +1,62 @@
-import { type Kysely, sql } from 'kysely'
-import type { Database } from './database.ts'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
+import type { Database, TokenFormat } from './database.ts'
+
+/** What an access token was issued for. Instants are seconds since 1970. */
+export interface IssuedAccessToken {
+  /** space-separated */
+  scope: string
+  /** whole seconds that are left */
+  expiresInSeconds: number
+  issuedAtSeconds: number
+  expiresAtSeconds: number
+  /** `null`: issued to the client itself */
+  userId: string | null
+  resourceUri: string
+  tokenFormat: TokenFormat
+  /** thumbprint of the key that it is bound to (RFC 9449 §6) */
+  dpopJkt: string | null
+}
+
+/** Columns of `IssuedAccessToken`, but for the user, from an access token `a` and its resource `r`. */
+export const ISSUED: RawBuilder<unknown> = sql`
+  a.scope,
+  floor(extract(epoch from a.expires_at - now()))::float8 as "expiresInSeconds",
+  floor(extract(epoch from a.issued_at))::float8 as "issuedAtSeconds",
+  floor(extract(epoch from a.expires_at))::float8 as "expiresAtSeconds",
+  r.uri as "resourceUri", r.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
+
+/** An access token for the client itself. */
+export interface NewClientToken {
+  tokenHash: Buffer
+  clientId: string
+  resourceId: string
+  scope: string
+  dpopJkt: string | undefined
+  /** where neither client nor resource server has a lifetime of its own */
+  accessTokenSeconds: number
+}
+
+/**
+ * Issues an access token to a client itself, with no family (RFC 6749 §4.4).
+ *
+ * @returns `undefined` when the client has been disabled, or the resource removed, in between
+ */
+export async function insertClientToken(
+  db: Kysely<Database>,
+  token: NewClientToken,
+): Promise<IssuedAccessToken | undefined> {
+  const { rows } = await sql<IssuedAccessToken>`
+    with issued as (
+      insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
+      select ${token.tokenHash}, c.id, r.id, ${token.scope}, ${token.dpopJkt ?? null}, now(), now() +
+        make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.accessTokenSeconds}))
+      from client c, resource r
+      where c.id = ${token.clientId} and c.disabled_at is null and r.id = ${token.resourceId}
+      returning *
+    )
+    select ${ISSUED}, null as "userId" from issued a join resource r on r.id = a.resource_id`.execute(db)
+  return rows[0]
+}
 
 /** A resource server asks about a token. */
 export interface Lookup {
@@ -12,9 +69,11 @@ export interface Lookup {
 /** A token that holds. Instants are seconds since 1970. */
 export interface ActiveToken {
   clientId: string
-  userId: string
-  username: string
+  /** `null`: issued to the client itself */
+  userId: string | null
+  username: string | null
   scope: string
+  dpopJkt: string | null
   issuedAtSeconds: number
   expiresAtSeconds: number
 }
@@ -23,6 +82,9 @@ export interface ActiveToken {
 export interface LookedUp {
   secretHash: Buffer
   resourceUri: string
+  tokenFormat: TokenFormat
+  /** when it was looked up, in seconds since 1970 */
+  nowSeconds: number
   token: ActiveToken | undefined
 }
 
@@ -37,7 +99,10 @@ export interface LookedUp {
 export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]): Promise<(LookedUp | undefined)[]> {
   const { rows } = await sql<Omit<LookedUp, 'token'> & Partial<ActiveToken> & { entry: number; found: boolean }>`
     select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
+      r.token_format as "tokenFormat",
+      floor(extract(epoch from now()))::float8 as "nowSeconds",
       t.client_id is not null as found, t.client_id as "clientId", t.user_id as "userId", t.username, t.scope,
+      t.dpop_jkt as "dpopJkt",
       floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
       floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
     from unnest(
@@ -46,27 +111,30 @@ export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]
     ) with ordinality as p (resource_id, token_hash, entry)
     join resource r on r.id = p.resource_id
     left join lateral (
-      select f.client_id, f.user_id, u.username, a.scope, a.issued_at, a.expires_at
+      select c.id as client_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
       from access_token a
-      join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
-      join "user" u on u.id = f.user_id and u.disabled_at is null
-      join client c on c.id = f.client_id and c.disabled_at is null
+      left join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
+      left join "user" u on u.id = f.user_id and u.disabled_at is null
+      join client c on c.id = coalesce(f.client_id, a.client_id) and c.disabled_at is null
       where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
+        and (u.id is not null or a.client_id is not null)
     ) t on true`.execute(db)
   const found = new Map(rows.map((row) => [row.entry, row]))
   return lookups.map((_, entry) => {
     const row = found.get(entry)
     if (row === undefined) return undefined
-    const { secretHash, resourceUri, entry: _entry, found: holds, ...token } = row
-    return { secretHash, resourceUri, token: holds ? (token as ActiveToken) : undefined }
+    const { secretHash, resourceUri, tokenFormat, nowSeconds, entry: _entry, found: holds, ...token } = row
+    return { secretHash, resourceUri, tokenFormat, nowSeconds, token: holds ? (token as ActiveToken) : undefined }
   })
 }
 
 /** Ends an access token, if it belongs to the client (RFC 7009 §2.1); the rest of its family lives on. */
 export async function revokeAccessToken(db: Kysely<Database>, tokenHash: Buffer, clientId: string): Promise<boolean> {
   const { rows } = await sql`
-    delete from access_token a using token_family f
-    where a.token_hash = ${tokenHash} and f.id = a.family_id and f.client_id = ${clientId}
+    delete from access_token a
+    where a.token_hash = ${tokenHash} and ${clientId} in (
+      a.client_id, (select f.client_id from token_family f where f.id = a.family_id)
+    )
     returning 1`.execute(db)
   return rows.length === 1
 }

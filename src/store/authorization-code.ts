@@ -1,6 +1,8 @@
 import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
+import type { IssuedAccessToken } from './access-token.ts'
 import type { Database } from './database.ts'
+import { type NewFamily, startTokenFamily } from './token-family.ts'
 
 export interface NewAuthorizationCode {
   codeHash: Buffer
@@ -10,6 +12,8 @@ export interface NewAuthorizationCode {
   redirectUri: string
   codeChallenge: string
   scope: string[]
+  /** thumbprint of the key that must redeem it (RFC 9449 §10) */
+  dpopJkt: string | undefined
 }
 
 /** Keeps a code; `seconds` is how long it may be redeemed. */
@@ -20,14 +24,14 @@ export async function insertAuthorizationCode(
 ): Promise<void> {
   await sql`
     insert into authorization_code (
-      code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, created_at, expires_at
+      code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, dpop_jkt, created_at, expires_at
     ) values (
       ${code.codeHash}, ${code.clientId}, ${code.userId}, ${code.resourceId}, ${code.redirectUri},
-      ${code.codeChallenge}, ${code.scope}, now(), now() + make_interval(secs => ${seconds})
+      ${code.codeChallenge}, ${code.scope}, ${code.dpopJkt ?? null}, now(), now() + make_interval(secs => ${seconds})
     )`.execute(db)
 }
 
-/** A redemption, and the token family that it starts. */
+/** What a token request says of a code. */
 export interface Redemption {
   codeHash: Buffer
   clientId: string
@@ -36,21 +40,8 @@ export interface Redemption {
   codeChallenge: string
   /** forms of the requested resource, the best first; `undefined` when none was requested */
   resourceCandidates: string[] | undefined
-  familyId: string
-  /** `undefined` when the client gets no refresh token */
-  refreshToken: { lineageHash: Buffer; secretHash: Buffer } | undefined
-  accessTokenHash: Buffer
-  accessTokenSeconds: number
-  refreshTokenSeconds: number
-  familySeconds: number
-}
-
-/** What an access token was issued for. */
-export interface IssuedAccessToken {
-  /** space-separated */
-  scope: string
-  /** whole seconds */
-  expiresInSeconds: number
+  /** thumbprint of the key whose possession was proved */
+  dpopJkt: string | undefined
 }
 
 /**
@@ -62,51 +53,28 @@ export interface IssuedAccessToken {
 export async function redeemAuthorizationCode(
   db: Kysely<Database>,
   redemption: Redemption,
+  family: NewFamily,
 ): Promise<IssuedAccessToken | undefined> {
-  const { refreshToken, resourceCandidates } = redemption
-  const idleSeconds = refreshToken === undefined ? redemption.accessTokenSeconds : redemption.refreshTokenSeconds
-  const { rows } = await sql<IssuedAccessToken>`
-    with redeemed as (
-      update authorization_code c set redeemed_at = now(), family_id = ${redemption.familyId}
-      from client, "user" u, resource r
-      where c.code_hash = ${redemption.codeHash}
-        and c.client_id = ${redemption.clientId}
-        and c.code_challenge = ${redemption.codeChallenge}
-        and c.redirect_uri = coalesce(${redemption.redirectUri ?? null}, c.redirect_uri)
-        and c.redeemed_at is null
-        and c.expires_at > now()
-        and client.id = c.client_id and client.disabled_at is null
-        and u.id = c.user_id and u.disabled_at is null
-        and r.id = c.resource_id
-        and (${resourceCandidates ?? null}::text[] is null or r.uri = (
-          select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
-          order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
-        ))
-      returning c.client_id, c.user_id, c.resource_id, c.scope,
-        now() + make_interval(secs => ${redemption.familySeconds}) as ends_at
-    ), family as (
-      insert into token_family (
-        id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
-        superseded_secret_hashes, superseded_at, access_token_hash, created_at, last_used_at, expires_at, ends_at
-      )
-      select ${redemption.familyId}, client_id, user_id, resource_id, scope,
-        ${refreshToken?.lineageHash ?? null}::bytea, 0, ${refreshToken?.secretHash ?? null}::bytea,
-        '{}', '{}', ${redemption.accessTokenHash}::bytea, now(), now(),
-        least(now() + make_interval(secs => ${idleSeconds}), ends_at), ends_at
-      from redeemed
-      returning expires_at
-    ), used as (
-      update client set unused_since = null
-      where id in (select client_id from redeemed) and unused_since is not null
-    ), issued as (
-      insert into access_token (token_hash, family_id, resource_id, scope, issued_at, expires_at)
-      select ${redemption.accessTokenHash}, ${redemption.familyId}, resource_id, array_to_string(scope, ' '), now(),
-        least(now() + make_interval(secs => ${redemption.accessTokenSeconds}), family.expires_at)
-      from redeemed, family
-      returning scope, expires_at
-    )
-    select scope, floor(extract(epoch from expires_at - now()))::float8 as "expiresInSeconds" from issued`.execute(db)
-  return rows[0]
+  const { resourceCandidates } = redemption
+  const redeemed = sql`
+    update authorization_code c set redeemed_at = now(), family_id = ${family.familyId}
+    from client, "user" u, resource r
+    where c.code_hash = ${redemption.codeHash}
+      and c.client_id = ${redemption.clientId}
+      and c.code_challenge = ${redemption.codeChallenge}
+      and c.redirect_uri = coalesce(${redemption.redirectUri ?? null}, c.redirect_uri)
+      and c.redeemed_at is null
+      and c.expires_at > now()
+      and (c.dpop_jkt is null or c.dpop_jkt = ${redemption.dpopJkt ?? null})
+      and client.id = c.client_id and client.disabled_at is null
+      and u.id = c.user_id and u.disabled_at is null
+      and r.id = c.resource_id
+      and (${resourceCandidates ?? null}::text[] is null or r.uri = (
+        select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
+        order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
+      ))
+    returning c.client_id, c.user_id, c.resource_id, c.scope`
+  return startTokenFamily(db, redeemed, family)
 }
 
 /** A code with the family that it started, if any, and the resource that it is for. */
@@ -119,7 +87,7 @@ export interface StoredCode extends JudgedCode {
 export async function findAuthorizationCode(db: Kysely<Database>, codeHash: Buffer): Promise<StoredCode | undefined> {
   const { rows } = await sql<Omit<StoredCode, 'redeemedSecondsAgo'> & { redeemedSecondsAgo: number | null }>`
     select c.client_id as "clientId", c.redirect_uri as "redirectUri", c.code_challenge as "codeChallenge",
-      c.expires_at <= now() as expired, c.family_id as "familyId", r.uri as "resourceUri",
+      c.expires_at <= now() as expired, c.dpop_jkt as "dpopJkt", c.family_id as "familyId", r.uri as "resourceUri",
       extract(epoch from now() - c.redeemed_at)::float8 as "redeemedSecondsAgo"
     from authorization_code c left join resource r on r.id = c.resource_id
     where c.code_hash = ${codeHash}`.execute(db)

@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
-import type { ClientRow, Database } from './database.ts'
+import type { PublicJwk } from '../protocol/client-assertion.ts'
+import type { ClientRow, Database, Lifetimes } from './database.ts'
 
 export interface NewClient {
   id: string
@@ -15,8 +16,15 @@ export interface NewClient {
   resourceIds: string[] | null
   description: object
   registration: 'open' | 'token' | 'operator'
+  dpopBoundAccessTokens: boolean
+  /** keys of its own, or where it publishes them; `null` for a client that has none */
+  jwks: PublicJwk[] | null
+  jwksUri: string | null
+  signingAlgorithm: string | null
   /** the network that it registered from; `null` for an operator */
   registrationSource: string | null
+  /** lets it manage its registration; `null` for an operator's */
+  registrationTokenHash: Buffer | null
 }
 
 /**
@@ -28,28 +36,43 @@ export interface NewClient {
  *
  * Index client_unused_source serves the removal.
  */
-export async function insertClient(db: Kysely<Database>, client: NewClient, unusedKept: number): Promise<Date> {
+export async function insertClient(db: Kysely<Database>, client: NewClient, unusedKept: number): Promise<ClientRow> {
   const unusedSince = client.registration === 'operator' ? null : sql`now()`
-  const { rows } = await sql<{ created_at: Date }>`
-    with surplus as (
-      delete from client where id = any(array(
-        select id from client where id = any(array(
-          select id from client
-          where registration_source = ${client.registrationSource} and unused_since is not null
-          order by unused_since desc offset ${unusedKept - 1} limit 10
-        ))
-        for update skip locked -- of these alone: below an offset, the rows that are passed over would be locked, too
-      )) and ${hasNoFamily()}
-    )
+  const { rows } = await sql<ClientRow>`
+    with surplus as (${removeSurplus(client, unusedKept)})
     insert into client (
       id, name, secret_hash, token_endpoint_auth_method, redirect_uris, grant_types, default_scope, bound_scope,
-      resource_ids, description, registration, registration_source, created_at, unused_since
+      resource_ids, description, registration, registration_source, registration_token_hash,
+      dpop_bound_access_tokens, jwks, jwks_uri, token_endpoint_auth_signing_alg, created_at, unused_since
     ) values (
       ${client.id}, ${client.name}, ${client.secretHash}, ${client.tokenEndpointAuthMethod}, ${client.redirectUris},
       ${client.grantTypes}, ${client.defaultScope}, ${client.boundScope}, ${client.resourceIds},
-      ${JSON.stringify(client.description)}::jsonb, ${client.registration}, ${client.registrationSource}, now(), ${unusedSince}
-    ) returning created_at`.execute(db)
-  return rows[0]?.created_at as Date
+      ${JSON.stringify(client.description)}::jsonb, ${client.registration}, ${client.registrationSource},
+      ${client.registrationTokenHash}, ${client.dpopBoundAccessTokens}, ${keysOf(client)}, ${client.jwksUri},
+      ${client.signingAlgorithm}, now(), ${unusedSince}
+    ) returning *`.execute(db)
+  return rows[0] as ClientRow
+}
+
+/**
+ * A part of a statement that adds a client: of the other unused ones from its network, the newest stay.
+ *
+ * A document's client that is disabled stays, too: it would come back at its next request, enabled.
+ */
+export function removeSurplus(
+  added: Pick<NewClient, 'id' | 'registrationSource'>,
+  unusedKept: number,
+): RawBuilder<unknown> {
+  return sql`
+    delete from client where id = any(array(
+      select id from client where id = any(array(
+        select id from client
+        where registration_source = ${added.registrationSource} and unused_since is not null
+          and id <> ${added.id} and (registration <> 'document' or disabled_at is null)
+        order by unused_since desc offset ${unusedKept - 1} limit 10
+      ))
+      for update skip locked -- of these alone: below an offset, the rows that are passed over would be locked, too
+    )) and ${hasNoFamily()}`
 }
 
 /** Of the row of `client`: nothing was granted to it. */
@@ -87,6 +110,64 @@ export async function listClients(db: Kysely<Database>): Promise<(ClientRow & { 
   return rows
 }
 
+/** Metadata that replaces what a client has registered. */
+export type ReplacedMetadata = Pick<
+  NewClient,
+  | 'name'
+  | 'secretHash'
+  | 'tokenEndpointAuthMethod'
+  | 'redirectUris'
+  | 'grantTypes'
+  | 'defaultScope'
+  | 'dpopBoundAccessTokens'
+  | 'jwks'
+  | 'jwksUri'
+  | 'signingAlgorithm'
+  | 'description'
+>
+
+/**
+ * Replaces the metadata of a client. A secret that it has stays, whichever that is by now, as long as it needs one:
+ * an operator may have replaced it a moment ago.
+ *
+ * @param metadata its `secretHash` is for a client that has no secret and needs one; `null` when it needs none
+ * @returns `undefined` when there is no such client any more
+ */
+export async function replaceClientMetadata(
+  db: Kysely<Database>,
+  id: string,
+  metadata: ReplacedMetadata,
+): Promise<ClientRow | undefined> {
+  return db
+    .updateTable('client')
+    .set({
+      name: metadata.name,
+      secret_hash: metadata.secretHash === null ? null : sql`coalesce(secret_hash, ${metadata.secretHash}::bytea)`,
+      token_endpoint_auth_method: metadata.tokenEndpointAuthMethod,
+      redirect_uris: metadata.redirectUris,
+      grant_types: metadata.grantTypes,
+      default_scope: metadata.defaultScope,
+      dpop_bound_access_tokens: metadata.dpopBoundAccessTokens,
+      jwks: keysOf(metadata),
+      jwks_uri: metadata.jwksUri,
+      token_endpoint_auth_signing_alg: metadata.signingAlgorithm,
+      description: sql`${JSON.stringify(metadata.description)}::jsonb`,
+    })
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirst()
+}
+
+/** What an operator may change about a client; what is left out stays. */
+export type ClientChanges = Partial<
+  Lifetimes & Pick<ClientRow, 'bound_scope' | 'require_pushed_authorization_requests'>
+>
+
+/** Changes what an operator decides about a client. */
+export async function updateClient(db: Kysely<Database>, id: string, changes: ClientChanges): Promise<void> {
+  if (Object.keys(changes).length > 0) await db.updateTable('client').set(changes).where('id', '=', id).execute()
+}
+
 /** Replaces the secret: the old one is refused at once. */
 export async function setClientSecret(db: Kysely<Database>, id: string, secretHash: Buffer): Promise<void> {
   await db.updateTable('client').set({ secret_hash: secretHash }).where('id', '=', id).execute()
@@ -116,4 +197,9 @@ export async function removeClient(db: Kysely<Database>, id: string): Promise<nu
     ) as "endedGrants"
     from removed`.execute(db)
   return rows[0]?.endedGrants
+}
+
+/** The keys as a column takes them: an array would become one of Postgres. */
+export function keysOf({ jwks }: Pick<NewClient, 'jwks'>): RawBuilder<PublicJwk[] | null> {
+  return sql`${jwks === null ? null : JSON.stringify(jwks)}::jsonb`
 }

@@ -8,6 +8,8 @@ export interface ConsentKey {
   resourceId: string
   /** the registered one: a consent is for this place, and for no other of the client */
   redirectUri: string
+  /** of what the client's metadata document says about it; a consent to something else doesn't count */
+  documentDigest: Buffer | null
 }
 
 /** The scopes that the user has consented to for this client and resource (primary key). */
@@ -19,16 +21,19 @@ export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promis
     .where('client_id', '=', key.clientId)
     .where('resource_id', '=', key.resourceId)
     .where('redirect_uri', '=', key.redirectUri)
+    .where('document_digest', 'is not distinct from', key.documentDigest)
     .executeTakeFirst()
   return row?.scope
 }
 
-/** Adds scopes to what is consented to; what was there stays. */
+/** Adds scopes to what is consented to; what was there stays, unless it was for a client that said something else. */
 export async function addConsent(db: Kysely<Database>, key: ConsentKey, scope: string[]): Promise<void> {
   await sql`
-    insert into consent as c (user_id, client_id, resource_id, redirect_uri, scope, granted_at)
-    values (${key.userId}, ${key.clientId}, ${key.resourceId}, ${key.redirectUri}, ${scope}, now())
+    insert into consent as c (user_id, client_id, resource_id, redirect_uri, scope, granted_at, document_digest)
+    values (${key.userId}, ${key.clientId}, ${key.resourceId}, ${key.redirectUri}, ${scope}, now(), ${key.documentDigest})
     on conflict (user_id, client_id, resource_id, redirect_uri) do update set
-      scope = array(select distinct unnest(c.scope || excluded.scope)),
+      scope = case when c.document_digest is not distinct from excluded.document_digest
+        then array(select distinct unnest(c.scope || excluded.scope)) else excluded.scope end,
+      document_digest = excluded.document_digest,
       granted_at = now()`.execute(db)
 }

@@ -1,12 +1,18 @@
 import type { Socket } from 'node:net'
-import { Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
+import { type ColumnType, Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
 import pg from 'pg'
+import type { PublicJwk } from '../protocol/client-assertion.ts'
 
 /** A scope of a resource, as the consent page shows it. */
 export interface ResourceScope {
   name: string
   description: string
 }
+
+/** What an access token looks like: a random value, or a JWT (RFC 9068) that a resource server can check by itself. */
+export const TOKEN_FORMATS = ['opaque', 'jwt'] as const
+
+export type TokenFormat = (typeof TOKEN_FORMATS)[number]
 
 interface UserTable {
   id: string
@@ -42,17 +48,29 @@ interface ThrottleTable {
   window_ends_at: Date
 }
 
-interface ResourceTable {
+/** Lifetimes that an operator set for one resource server or client; `null`: as elsewhere. */
+export interface Lifetimes {
+  access_token_seconds: number | null
+  refresh_token_seconds: number | null
+  family_seconds: number | null
+  refresh_grace_seconds: number | null
+}
+
+/** Columns that an insert may leave out. */
+type Optional<Row> = { [Column in keyof Row]: ColumnType<Row[Column], Row[Column] | undefined> }
+
+interface ResourceTable extends Optional<Lifetimes> {
   id: string
   uri: string
   name: string | null
   secret_hash: Buffer
   scopes: ResourceScope[]
   is_default: boolean
+  token_format: ColumnType<TokenFormat, TokenFormat | undefined>
   created_at: Date
 }
 
-interface ClientTable {
+interface ClientTable extends Optional<Lifetimes> {
   id: string
   name: string | null
   secret_hash: Buffer | null
@@ -63,11 +81,21 @@ interface ClientTable {
   bound_scope: string[] | null
   resource_ids: string[] | null
   description: Record<string, unknown>
-  registration: 'open' | 'token' | 'operator'
+  registration: 'open' | 'token' | 'operator' | 'document'
   registration_source: string | null
   created_at: Date
   unused_since: Date | null
   disabled_at: Date | null
+  dpop_bound_access_tokens: ColumnType<boolean, boolean | undefined>
+  require_pushed_authorization_requests: ColumnType<boolean, boolean | undefined>
+  registration_token_hash: ColumnType<Buffer | null, Buffer | null | undefined>
+  jwks: ColumnType<PublicJwk[] | null, PublicJwk[] | null | undefined>
+  jwks_uri: ColumnType<string | null, string | null | undefined>
+  token_endpoint_auth_signing_alg: ColumnType<string | null, string | null | undefined>
+  token_endpoint_auth_methods: ColumnType<string[] | null, string[] | null | undefined>
+  document_expires_at: ColumnType<Date | null, Date | null | undefined>
+  document_failed_at: ColumnType<Date | null, Date | null | undefined>
+  document_digest: ColumnType<Buffer | null, Buffer | null | undefined>
 }
 
 interface AuthorizationCodeTable {
@@ -81,6 +109,7 @@ interface AuthorizationCodeTable {
   created_at: Date
   expires_at: Date
   redeemed_at: Date | null
+  dpop_jkt: string | null
   family_id: string | null
 }
 
@@ -91,6 +120,7 @@ interface ConsentTable {
   redirect_uri: string
   scope: string[]
   granted_at: Date
+  document_digest: ColumnType<Buffer | null, Buffer | null | undefined>
 }
 
 interface TokenFamilyTable {
@@ -105,8 +135,10 @@ interface TokenFamilyTable {
   superseded_secret_hashes: Buffer[]
   superseded_at: Date[]
   access_token_hash: Buffer
+  dpop_jkt: string | null
+  dpop_generation: ColumnType<string, string | undefined> // int8
   sealed_pair: Buffer | null
-  sealed_at: Date | null
+  sealed_until: Date | null
   created_at: Date
   last_used_at: Date
   expires_at: Date
@@ -117,11 +149,65 @@ interface TokenFamilyTable {
 
 interface AccessTokenTable {
   token_hash: Buffer
-  family_id: string
+  family_id: string | null
+  client_id: string | null
+  dpop_jkt: string | null
   resource_id: string
   scope: string
   issued_at: Date
   expires_at: Date
+}
+
+interface ServerSecretTable {
+  name: string
+  value: Buffer
+}
+
+interface KeySetTable {
+  uri: string
+  keys: PublicJwk[] | null
+  fetched_at: Date | null
+  failed_at: Date | null
+  expires_at: Date
+}
+
+interface UsedJtiTable {
+  key: Buffer
+  expires_at: Date
+}
+
+interface PushedAuthorizationRequestTable {
+  request_hash: Buffer
+  client_id: string
+  parameters: unknown
+  created_at: Date
+  expires_at: Date
+}
+
+interface DeviceCodeTable {
+  device_code_hash: Buffer
+  user_code_hash: Buffer
+  client_id: string
+  resource_id: string
+  scope: string[]
+  status: 'pending' | 'approved' | 'denied' | 'redeemed'
+  opened_by: Buffer | null
+  user_id: string | null
+  interval_seconds: number
+  polled_at: Date | null
+  created_at: Date
+  expires_at: Date
+}
+
+interface SigningKeyTable {
+  kid: string
+  algorithm: string
+  public_jwk: Record<string, unknown>
+  private_key: Buffer | null
+  sealed: boolean
+  longest_token_seconds: ColumnType<number, number | undefined>
+  created_at: Date
+  signs_from: Date
 }
 
 /** All tables; migrations/ say what each is for. */
@@ -135,8 +221,14 @@ export interface Database {
   client: ClientTable
   authorization_code: AuthorizationCodeTable
   consent: ConsentTable
+  pushed_authorization_request: PushedAuthorizationRequestTable
+  device_code: DeviceCodeTable
   token_family: TokenFamilyTable
   access_token: AccessTokenTable
+  used_jti: UsedJtiTable
+  key_set: KeySetTable
+  server_secret: ServerSecretTable
+  signing_key: SigningKeyTable
 }
 
 export type ClientRow = Selectable<ClientTable>

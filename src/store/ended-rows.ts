@@ -1,15 +1,18 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { hasNoFamily, markUnusedClients } from './client.ts'
 import type { Database } from './database.ts'
+import { erasePrivateKeys, removeRetiredSigningKeys } from './signing-key.ts'
 
 /** What decides when rows end, as far as they don't say it themselves. */
 export interface Retention {
   unusedClientSeconds: number
-  refreshGraceSeconds: number
 }
 
 /** Codes are kept this long, so that a late replay is still recognised; ended families, so that an operator finds them. */
 const KEPT_SECONDS = 86_400
+
+/** Device codes are kept this long beyond their end: a device that polls seldom learns that (RFC 8628 §3.5). */
+const DEVICE_CODE_KEPT_SECONDS = 600
 
 /**
  * What housekeeping does, each in one statement that takes at most `limit` rows in the order of an index, and
@@ -35,8 +38,28 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
     remove: (_, limit) => removal('known_browser', 'secret_hash', sql`expires_at < now()`, 'expires_at', limit),
   },
   {
+    name: 'pushed_authorization_request',
+    remove: (_, limit) =>
+      removal('pushed_authorization_request', 'request_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
+  {
+    name: 'device_code',
+    remove: (_, limit) => {
+      const ended = sql`expires_at < ${ago(DEVICE_CODE_KEPT_SECONDS)}`
+      return removal('device_code', 'device_code_hash', ended, 'expires_at', limit)
+    },
+  },
+  {
     name: 'throttle',
     remove: (_, limit) => removal('throttle', 'key', sql`window_ends_at < now()`, 'window_ends_at', limit),
+  },
+  {
+    name: 'key_set',
+    remove: (_, limit) => removal('key_set', 'uri', sql`expires_at < now()`, 'expires_at', limit),
+  },
+  {
+    name: 'used_jti',
+    remove: (_, limit) => removal('used_jti', 'key', sql`expires_at < now()`, 'expires_at', limit),
   },
   {
     name: 'setup_link',
@@ -44,14 +67,12 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   },
   {
     name: 'client',
-    remove: ({ unusedClientSeconds }, limit) =>
-      removal(
-        'client',
-        'id',
-        sql`unused_since < ${ago(unusedClientSeconds)} and ${hasNoFamily()}`,
-        'unused_since',
-        limit,
-      ),
+    remove: ({ unusedClientSeconds }, limit) => {
+      // a document's client could come back at any time, so one that is disabled stays
+      const goes = sql`(registration <> 'document' or disabled_at is null) and ${hasNoFamily()}`
+      const ended = sql`unused_since < ${ago(unusedClientSeconds)} and ${goes}`
+      return removal('client', 'id', ended, 'unused_since', limit)
+    },
   },
   {
     name: 'token_family',
@@ -61,13 +82,15 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
     name: 'token_family',
     remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(KEPT_SECONDS)}`, 'revoked_at', limit),
   },
+  { name: 'signing_key', remove: (_, limit) => removeRetiredSigningKeys(limit) },
+  { name: 'private_key', remove: (_, limit) => erasePrivateKeys(limit) },
   {
     name: 'sealed_pair',
-    remove: ({ refreshGraceSeconds }, limit) => sql`
-      update token_family set sealed_pair = null, sealed_at = null
+    remove: (_, limit) => sql`
+      update token_family set sealed_pair = null, sealed_until = null
       where id = any(array(
-        select id from token_family where sealed_at < ${ago(refreshGraceSeconds)}
-        order by sealed_at limit ${limit} for update skip locked
+        select id from token_family where sealed_until < now()
+        order by sealed_until limit ${limit} for update skip locked
       ))
       returning 1`,
   },

@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import { markUnusedClients } from './client.ts'
-import type { Database, ResourceRow, ResourceScope } from './database.ts'
+import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
 
 export interface NewResource {
   id: string
@@ -8,6 +8,8 @@ export interface NewResource {
   name: string | null
   secretHash: Buffer
   scopes: ResourceScope[]
+  /** absent: opaque */
+  tokenFormat?: TokenFormat
   /** the first one is the default in any case */
   isDefault: boolean
 }
@@ -30,6 +32,7 @@ export async function insertResource(db: Kysely<Database>, resource: NewResource
         secret_hash: resource.secretHash,
         scopes: sql`${JSON.stringify(resource.scopes)}::jsonb`,
         is_default: first || resource.isDefault,
+        token_format: resource.tokenFormat ?? 'opaque',
         created_at: sql`now()`,
       })
       .execute()
@@ -63,8 +66,37 @@ export async function findResource(
   return query.limit(1).executeTakeFirst()
 }
 
+/** Finds a resource server (primary key). */
+export async function findResourceById(db: Kysely<Database>, id: string): Promise<ResourceRow | undefined> {
+  return db.selectFrom('resource').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
 export async function listResources(db: Kysely<Database>): Promise<ResourceRow[]> {
   return db.selectFrom('resource').selectAll().orderBy('uri').execute()
+}
+
+/** What an operator may change about a resource server; what is left out stays. */
+export type ResourceChanges = Partial<Lifetimes & Pick<ResourceRow, 'name' | 'scopes' | 'token_format'>>
+
+/** Changes a resource server. What was granted stays as it is. */
+export async function updateResource(
+  db: Kysely<Database>,
+  id: string,
+  { scopes, ...changes }: ResourceChanges,
+  isDefault: boolean,
+): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    if (isDefault) {
+      await sql`lock table resource in share row exclusive mode`.execute(trx)
+      await trx.updateTable('resource').set({ is_default: false }).where('is_default', '=', true).execute()
+    }
+    const set = {
+      ...changes,
+      ...(isDefault ? { is_default: true } : {}),
+      ...(scopes === undefined ? {} : { scopes: sql<ResourceScope[]>`${JSON.stringify(scopes)}::jsonb` }),
+    }
+    if (Object.keys(set).length > 0) await trx.updateTable('resource').set(set).where('id', '=', id).execute()
+  })
 }
 
 /** Replaces the secret: the old one is refused at once. */

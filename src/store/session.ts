@@ -6,6 +6,7 @@ export interface Session {
   userId: string
   username: string
   isAdministrator: boolean
+  createdAt: Date
 }
 
 /**
@@ -31,7 +32,7 @@ export async function insertSession(
 /** Finds a living session of a user who is not disabled (primary keys). */
 export async function findSession(db: Kysely<Database>, idHash: Buffer): Promise<Session | undefined> {
   const { rows } = await sql<Session>`
-    select u.id as "userId", u.username, u.is_administrator as "isAdministrator"
+    select u.id as "userId", u.username, u.is_administrator as "isAdministrator", s.created_at as "createdAt"
     from session s join "user" u on u.id = s.user_id and u.disabled_at is null
     where s.id_hash = ${idHash} and s.expires_at > now()`.execute(db)
   return rows[0]

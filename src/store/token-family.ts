@@ -1,7 +1,70 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
-import type { IssuedAccessToken } from './authorization-code.ts'
+import { ISSUED, type IssuedAccessToken } from './access-token.ts'
 import type { Database } from './database.ts'
+
+/** A token family that is about to start, with its first pair. */
+export interface NewFamily {
+  familyId: string
+  /** `undefined` when the client gets no refresh token */
+  refreshToken: { lineageHash: Buffer; secretHash: Buffer } | undefined
+  accessTokenHash: Buffer
+  /** thumbprint of the key that the access token is bound to */
+  dpopJkt: string | undefined
+  /** whether the refresh token is bound to that key, too */
+  bindsRefreshToken: boolean
+  /** lifetimes where neither client nor resource server has its own */
+  accessTokenSeconds: number
+  refreshTokenSeconds: number
+  familySeconds: number
+}
+
+/**
+ * Starts a token family for what a person has approved.
+ *
+ * @param approved a statement that changes the row of the approval, and returns `client_id`, `user_id`,
+ *   `resource_id` and `scope` if it may be redeemed; everything happens in one statement with it
+ * @returns `undefined` when it may not, and nothing changed
+ */
+export async function startTokenFamily(
+  db: Kysely<Database>,
+  approved: RawBuilder<unknown>,
+  family: NewFamily,
+): Promise<IssuedAccessToken | undefined> {
+  const { refreshToken } = family
+  const accessSeconds = sql`coalesce(c.access_token_seconds, r.access_token_seconds, ${family.accessTokenSeconds})`
+  const refreshSeconds = sql`coalesce(c.refresh_token_seconds, r.refresh_token_seconds, ${family.refreshTokenSeconds})`
+  const { rows } = await sql<IssuedAccessToken>`
+    with approved as (${approved}), started as (
+      insert into token_family (
+        id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
+        superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
+        created_at, last_used_at, expires_at, ends_at
+      )
+      select ${family.familyId}, a.client_id, a.user_id, a.resource_id, a.scope,
+        ${refreshToken?.lineageHash ?? null}::bytea, 0, ${refreshToken?.secretHash ?? null}::bytea,
+        '{}', '{}', ${family.accessTokenHash}::bytea, ${family.bindsRefreshToken ? (family.dpopJkt ?? null) : null}::text,
+        now(), now(),
+        least(now() + make_interval(secs => ${refreshToken === undefined ? accessSeconds : refreshSeconds}), ends.at),
+        ends.at
+      from approved a join client c on c.id = a.client_id join resource r on r.id = a.resource_id, lateral (
+        select now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, ${family.familySeconds})) as at
+      ) as ends
+      returning id, client_id, user_id, resource_id, scope, expires_at
+    ), used as (
+      update client set unused_since = null
+      where id in (select client_id from approved) and unused_since is not null
+    ), issued as (
+      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
+      select ${family.accessTokenHash}, f.id, f.resource_id, array_to_string(f.scope, ' '), ${family.dpopJkt ?? null},
+        now(), least(now() + make_interval(secs => ${accessSeconds}), f.expires_at)
+      from started f join client c on c.id = f.client_id join resource r on r.id = f.resource_id
+      returning *
+    )
+    select ${ISSUED}, started.user_id as "userId"
+    from issued a join resource r on r.id = a.resource_id, started`.execute(db)
+  return rows[0]
+}
 
 /** One rotation: the presented token, what is asked for, and the pair that replaces it. */
 export interface Rotation {
@@ -15,19 +78,25 @@ export interface Rotation {
   resourceCandidates: string[] | undefined
   newSecretHash: Buffer
   accessTokenHash: Buffer
-  /** the new pair, sealed, for those who converge on it; `undefined` when there is no grace window */
-  sealedPair: Buffer | undefined
+  /** thumbprint of the key that proved possession (RFC 9449 §5) */
+  dpopJkt: string | undefined
+  /** whether that key binds the refresh token, too */
+  bindsRefreshToken: boolean
+  /** the new pair, sealed, for those who converge on it */
+  sealedPair: Buffer
 }
 
-/** Lifetimes that apply to all rotations. */
+/** Lifetimes where neither client nor resource server has its own. */
 export interface RotationLifetimes {
   accessTokenSeconds: number
   refreshTokenSeconds: number
+  refreshGraceSeconds: number
 }
 
 /**
  * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its
- * access token is superseded by a new one, and the pair before stays known for the grace window.
+ * access token is superseded by a new one, and the pair before stays known for the grace window. Without a window
+ * no generation stays known: one that begins later is none for them.
  *
  * One statement for any number of entries. Rows are locked in the order of their lineage, so that overlapping
  * batches can't deadlock, and every condition stands on the family's row, so that it is checked again after
@@ -42,9 +111,11 @@ export async function rotateTokenFamilies(
   rotations: Rotation[],
   lifetimes: RotationLifetimes,
 ): Promise<(IssuedAccessToken | undefined)[]> {
+  const grace = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${lifetimes.refreshGraceSeconds})`
   const { rows } = await sql<IssuedAccessToken & { entry: number }>`
     with presented as (
-      select lineage_hash, generation, secret_hash, client_id, new_secret_hash, token_hash, sealed_pair, entry,
+      select lineage_hash, generation, secret_hash, client_id, new_secret_hash, token_hash, sealed_pair, dpop_jkt, entry,
+        case when binds then dpop_jkt end as binding_jkt,
         string_to_array(scope, ' ') as scope, string_to_array(resource, ' ') as resource
       from unnest(
         ${rotations.map((one) => one.lineageHash)}::bytea[],
@@ -55,9 +126,12 @@ export async function rotateTokenFamilies(
         ${rotations.map((one) => one.resourceCandidates?.join(' ') ?? null)}::text[],
         ${rotations.map((one) => one.newSecretHash)}::bytea[],
         ${rotations.map((one) => one.accessTokenHash)}::bytea[],
-        ${rotations.map((one) => one.sealedPair ?? null)}::bytea[]
+        ${rotations.map((one) => one.sealedPair)}::bytea[],
+        ${rotations.map((one) => one.dpopJkt ?? null)}::text[],
+        ${rotations.map((one) => one.bindsRefreshToken)}::boolean[]
       ) with ordinality as p (
-        lineage_hash, generation, secret_hash, client_id, scope, resource, new_secret_hash, token_hash, sealed_pair, entry
+        lineage_hash, generation, secret_hash, client_id, scope, resource, new_secret_hash, token_hash, sealed_pair,
+        dpop_jkt, binds, entry
       )
     ), held as (
       select f.id, f.access_token_hash
@@ -68,13 +142,18 @@ export async function rotateTokenFamilies(
       update token_family f set
         generation = f.generation + 1,
         secret_hash = p.new_secret_hash,
-        superseded_secret_hashes = (array_prepend(f.secret_hash, f.superseded_secret_hashes))[1:${sql.lit(SUPERSEDED_KEPT)}],
-        superseded_at = (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}],
+        superseded_secret_hashes = case when ${grace} > 0
+          then (array_prepend(f.secret_hash, f.superseded_secret_hashes))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
+        superseded_at = case when ${grace} > 0
+          then (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
         access_token_hash = p.token_hash,
-        sealed_pair = p.sealed_pair,
-        sealed_at = case when p.sealed_pair is null then null else now() end,
+        dpop_jkt = coalesce(f.dpop_jkt, p.binding_jkt),
+        dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
+        sealed_pair = case when ${grace} > 0 then p.sealed_pair end,
+        sealed_until = case when ${grace} > 0 then now() + make_interval(secs => ${grace}) end,
         last_used_at = now(),
-        expires_at = least(now() + make_interval(secs => ${lifetimes.refreshTokenSeconds}), f.ends_at)
+        expires_at = least(f.ends_at, now() +
+          make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, ${lifetimes.refreshTokenSeconds})))
       from presented p, held h, client c, "user" u, resource r
       where f.id = h.id
         and f.lineage_hash = p.lineage_hash
@@ -83,6 +162,7 @@ export async function rotateTokenFamilies(
         and f.client_id = p.client_id
         and f.revoked_at is null
         and f.expires_at > now()
+        and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
         and (p.scope is null or f.scope = '{}' or f.scope && p.scope)
         and c.id = f.client_id and c.disabled_at is null
         and u.id = f.user_id and u.disabled_at is null
@@ -90,7 +170,11 @@ export async function rotateTokenFamilies(
         and (p.resource is null or r.uri = (
           select uri from resource where uri = any(p.resource) order by array_position(p.resource, uri) limit 1
         ))
-      returning f.id, f.resource_id, f.expires_at, p.entry, p.token_hash, h.access_token_hash as superseded_token_hash,
+      returning f.id, f.user_id, f.resource_id, f.expires_at, p.entry, p.token_hash, p.dpop_jkt,
+        h.access_token_hash as superseded_token_hash,
+        now() + make_interval(secs => coalesce(
+          c.access_token_seconds, r.access_token_seconds, ${lifetimes.accessTokenSeconds}
+        )) as token_expires_at,
         array_to_string(array(
           select name from unnest(f.scope) with ordinality as s (name, position)
           where p.scope is null or name = any(p.scope) order by position
@@ -98,46 +182,42 @@ export async function rotateTokenFamilies(
     ), superseded as (
       delete from access_token a using rotated where a.token_hash = rotated.superseded_token_hash
     ), issued as (
-      insert into access_token (token_hash, family_id, resource_id, scope, issued_at, expires_at)
-      select token_hash, id, resource_id, scope, now(),
-        least(now() + make_interval(secs => ${lifetimes.accessTokenSeconds}), expires_at)
+      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
+      select token_hash, id, resource_id, scope, dpop_jkt, now(), least(token_expires_at, expires_at)
       from rotated
-      returning token_hash, scope, expires_at
+      returning *
     )
-    select rotated.entry::integer - 1 as entry, issued.scope,
-      floor(extract(epoch from issued.expires_at - now()))::float8 as "expiresInSeconds"
-    from issued join rotated using (token_hash)`.execute(db)
-  const issued = new Map(rows.map(({ entry, scope, expiresInSeconds }) => [entry, { scope, expiresInSeconds }]))
+    select rotated.entry::integer - 1 as entry, ${ISSUED}, rotated.user_id as "userId"
+    from issued a join rotated using (token_hash) join resource r on r.id = a.resource_id`.execute(db)
+  const issued = new Map(rows.map(({ entry, ...token }) => [entry, token]))
   return rotations.map((_, entry) => issued.get(entry))
 }
 
 /** A family with its current pair. */
 export interface StoredFamily extends JudgedFamily {
   id: string
-  scope: string[]
+  grantedScope: string[]
   resourceUri: string
   sealedPair: Buffer | null
   /** the current access token, as long as it lives */
   accessToken: IssuedAccessToken | undefined
 }
 
-interface FamilyRow {
-  id: string
-  clientId: string
-  ended: boolean
-  expired: boolean
-  generation: number
-  secretHash: Buffer
-  supersededSecretHashes: Buffer[]
-  openWindows: number
-  scope: string[]
-  resourceUri: string
-  sealedPair: Buffer | null
-  tokenScope: string | null
-  tokenSeconds: number | null
-}
+type FamilyRow = Omit<StoredFamily, 'superseded' | 'accessToken'> &
+  IssuedAccessToken & {
+    supersededSecretHashes: Buffer[]
+    openWindows: number
+    hasToken: boolean
+  }
 
-/** Finds the family of a lineage (unique index); `graceSeconds` says which superseded generations still count. */
+/**
+ * Finds the family of a lineage (unique index).
+ *
+ * A superseded generation's window is open as long as it lasts by what is configured now, and the current pair is
+ * kept: that was decided at the newest rotation, and a window that has grown since opens nothing again.
+ *
+ * @param graceSeconds the grace window, where neither client nor resource server has its own
+ */
 export async function findTokenFamily(
   db: Kysely<Database>,
   lineageHash: Buffer,
@@ -149,9 +229,12 @@ export async function findTokenFamily(
       f.expires_at <= now() as expired,
       f.superseded_secret_hashes as "supersededSecretHashes",
       (select count(*)::integer from unnest(f.superseded_at) as s (at)
-        where at > now() - make_interval(secs => ${graceSeconds})) as "openWindows",
-      f.scope, r.uri as "resourceUri", f.sealed_pair as "sealedPair",
-      a.scope as "tokenScope", floor(extract(epoch from a.expires_at - now()))::float8 as "tokenSeconds"
+        where at > now() - make_interval(secs => coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${graceSeconds}))
+          and f.sealed_pair is not null and f.sealed_until > now()
+      ) as "openWindows",
+      f.scope as "grantedScope", f.sealed_pair as "sealedPair", f.dpop_jkt as "familyDpopJkt",
+      f.dpop_generation::float8 as "dpopGeneration", f.user_id as "userId",
+      a.token_hash is not null as "hasToken", ${ISSUED}
     from token_family f
     join client c on c.id = f.client_id
     join "user" u on u.id = f.user_id
@@ -160,34 +243,42 @@ export async function findTokenFamily(
     where f.lineage_hash = ${lineageHash}`.execute(db)
   const row = rows[0]
   if (row === undefined) return undefined
-  const { supersededSecretHashes, openWindows, tokenScope, tokenSeconds, ...family } = row
+  const { supersededSecretHashes, openWindows, hasToken, ...family } = row
   return {
     ...family,
     superseded: supersededSecretHashes
       .slice(0, openWindows) // newest first, so the open windows come first
       .map((secretHash, age) => ({ generation: row.generation - 1 - age, secretHash })),
-    accessToken:
-      tokenScope === null || tokenSeconds === null ? undefined : { scope: tokenScope, expiresInSeconds: tokenSeconds },
+    accessToken: hasToken ? family : undefined,
   }
 }
 
 /**
- * Issues one more access token beside the current pair, to a request that wants another scope than the pair has.
+ * Issues one more access token beside the current pair, to a request that wants another scope, or another key,
+ * than the pair has.
  *
+ * @param seconds lifetime where neither client nor resource server has its own
  * @returns `undefined` when the family has ended in between
  */
 export async function insertAccessTokenBeside(
   db: Kysely<Database>,
   familyId: string,
-  token: { tokenHash: Buffer; scope: string; seconds: number },
+  token: { tokenHash: Buffer; scope: string; dpopJkt: string | undefined; seconds: number },
 ): Promise<IssuedAccessToken | undefined> {
   const { rows } = await sql<IssuedAccessToken>`
-    insert into access_token (token_hash, family_id, resource_id, scope, issued_at, expires_at)
-    select ${token.tokenHash}, f.id, f.resource_id, ${token.scope}, now(),
-      least(now() + make_interval(secs => ${token.seconds}), f.expires_at)
-    from token_family f
-    where f.id = ${familyId} and f.revoked_at is null and f.expires_at > now()
-    returning scope, floor(extract(epoch from expires_at - now()))::float8 as "expiresInSeconds"`.execute(db)
+    with family as (
+      select f.id, f.user_id, f.resource_id, least(f.expires_at, now() +
+        make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.seconds}))) as expires_at
+      from token_family f join client c on c.id = f.client_id join resource r on r.id = f.resource_id
+      where f.id = ${familyId} and f.revoked_at is null and f.expires_at > now()
+    ), issued as (
+      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
+      select ${token.tokenHash}, id, resource_id, ${token.scope}, ${token.dpopJkt ?? null}, now(), expires_at
+      from family
+      returning *
+    )
+    select ${ISSUED}, family.user_id as "userId"
+    from issued a join resource r on r.id = a.resource_id, family`.execute(db)
   return rows[0]
 }
 
@@ -218,7 +309,7 @@ async function endFamily(
 ): Promise<string | undefined> {
   const { rows } = await sql<{ id: string }>`
     with ended as (
-      update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_at = null
+      update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_until = null
       where ${family} and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (

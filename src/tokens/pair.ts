@@ -1,26 +1,34 @@
+import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
-import type { IssuedAccessToken } from '../store/authorization-code.ts'
+import type { IssuedAccessToken } from '../store/access-token.ts'
+import { accessTokenText } from './access-token.ts'
 import { encodeCredential, randomSecret, seal, unseal } from './secret.ts'
 
 /** Successful token response (RFC 6749 §5.1). */
 export interface TokenResponse {
   access_token: string
-  token_type: 'Bearer'
+  token_type: 'Bearer' | 'DPoP'
   /** seconds */
   expires_in: number
   refresh_token?: string
   scope: string
 }
 
-/** The token response for what the database says was issued. */
-export function tokenResponse(
-  accessToken: string,
+/**
+ * The token response for what the database says was issued.
+ *
+ * @param credential the random value whose hash is stored; the access token itself, or what a JWT refers to
+ */
+export async function tokenResponse(
+  context: Context,
+  clientId: string,
+  credential: string,
   issued: IssuedAccessToken,
   refreshToken: RefreshToken | undefined,
-): TokenResponse {
+): Promise<TokenResponse> {
   return {
-    access_token: accessToken,
-    token_type: 'Bearer',
+    access_token: await accessTokenText(context, clientId, credential, issued),
+    token_type: issued.dpopJkt === null ? 'Bearer' : 'DPoP', // RFC 9449 §5
     expires_in: issued.expiresInSeconds,
     ...(refreshToken === undefined
       ? {}

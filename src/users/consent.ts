@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { isConfidential } from '../clients/authenticate.ts'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
 import type { Context } from '../context.ts'
 import { type AskingClient, type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
@@ -21,12 +22,15 @@ export async function findConsentQuestion(
 }
 
 /**
- * The client as far as consent depends on it. A secret says who a client is only if an operator gave it: anybody
- * gets one at registration.
+ * The client of a request as far as consent depends on it. Credentials say who a client is only if an operator gave
+ * them, or noted its keys: anybody gets a secret at registration, and a document's client proves by its document
+ * alone what it is, and so by the places that are named there.
  */
 export function askingClient({ client, target }: GrantableRequest): AskingClient {
-  const confidential = client.secret_hash !== null && client.registration === 'operator'
-  return { confidential, redirectUri: target.redirectUri }
+  return {
+    confidential: isConfidential(client) && client.registration === 'operator',
+    redirectUri: target.redirectUri,
+  }
 }
 
 /**
@@ -47,7 +51,7 @@ export async function rememberConsent(context: Context, request: GrantableReques
 /** Issues an authorization code for a request that the person has agreed to (RFC 6749 §4.1.2). */
 export async function issueCode(context: Context, request: GrantableRequest, userId: string): Promise<string> {
   const code = issueCredential('authorizationCode')
-  const { client, resource, target, codeChallenge, scope } = request
+  const { client, resource, target, codeChallenge, scope, dpopJkt } = request
   await insertAuthorizationCode(
     context.db,
     {
@@ -58,6 +62,7 @@ export async function issueCode(context: Context, request: GrantableRequest, use
       redirectUri: target.redirectUri,
       codeChallenge,
       scope,
+      dpopJkt,
     },
     context.config.codeSeconds,
   )
@@ -66,5 +71,11 @@ export async function issueCode(context: Context, request: GrantableRequest, use
 
 function consentKey(request: GrantableRequest, userId: string): ConsentKey {
   const { client, resource, target } = request
-  return { userId, clientId: client.id, resourceId: resource.id, redirectUri: target.registeredUri }
+  return {
+    userId,
+    clientId: client.id,
+    resourceId: resource.id,
+    redirectUri: target.registeredUri,
+    documentDigest: client.document_digest,
+  }
 }

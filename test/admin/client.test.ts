@@ -9,6 +9,7 @@ import {
 } from '../../src/admin/client.ts'
 import { resourceAdd } from '../../src/admin/resource.ts'
 import { registerClient } from '../../src/clients/register.ts'
+import { readConfig } from '../../src/config.ts'
 import { findClient } from '../../src/store/client.ts'
 import { findResource } from '../../src/store/resource.ts'
 import { hashSecret } from '../../src/tokens/secret.ts'
@@ -95,9 +96,13 @@ t.test('a name that a stranger chose cannot steer the terminal', { buffered: tru
     tokenEndpointAuthMethod: 'none' as const,
     grantTypes: ['authorization_code'],
     defaultScope: undefined,
+    dpopBoundAccessTokens: false,
     description: { software_version: '1\x1b[2J' },
   }
-  const { client_id } = await registerClient({ db }, metadata, { registration: 'open', network: '192.0.2.1' })
+  const { client_id } = await registerClient({ config: readConfig({}), db }, metadata, {
+    registration: 'open',
+    network: '192.0.2.1',
+  })
   const steering = /(?!\n)\p{Control}|\p{Bidi_Control}/u
   for (const args of [
     ['client', 'list'],

@@ -82,14 +82,21 @@ export async function addGrant(db: Context['db'], usernameKey: string, clientId:
   const resource = await findResource(db, undefined)
   if (user === undefined || resource === undefined) throw new Error('add a user and a resource server first')
   const codeHash = randomSecret()
-  const request = { codeHash, clientId, redirectUri: 'https://app.example.com/callback', codeChallenge: 'challenge' }
+  const request = {
+    codeHash,
+    clientId,
+    redirectUri: 'https://app.example.com/callback',
+    codeChallenge: 'challenge',
+    dpopJkt: undefined,
+  }
   const scope = resource.scopes.map(({ name }) => name)
   await insertAuthorizationCode(db, { ...request, userId: user.id, resourceId: resource.id, scope }, 60)
   const familyId = randomId()
-  const issued = await redeemAuthorizationCode(db, {
-    ...request,
-    resourceCandidates: undefined,
+  const redemption = { ...request, resourceCandidates: undefined }
+  const issued = await redeemAuthorizationCode(db, redemption, {
     familyId,
+    dpopJkt: undefined,
+    bindsRefreshToken: false,
     refreshToken: { lineageHash: randomSecret(), secretHash: randomSecret() },
     accessTokenHash: randomSecret(),
     accessTokenSeconds: 3600,

@@ -59,7 +59,7 @@ t.test('every endpoint that metadata names is there', async (t) => {
   const { postern } = await startBelowPath(t)
   const { body } = await get(`${postern.issuer}${WELL_KNOWN}`)
   const endpoints = Object.entries(body ?? {}).filter(([name]) => name.endsWith('_endpoint'))
-  t.equal(endpoints.length, 5)
+  t.equal(endpoints.length, 7)
   for (const [name, address] of endpoints) t.not((await get(String(address))).status, 404, name)
 })
 

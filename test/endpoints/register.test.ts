@@ -52,9 +52,10 @@ t.test('a client registers itself and gets what takes effect (RFC 7591 §3.2.1)'
   t.equal(status, 201)
   t.match(headers.get('content-type'), /^application\/json/)
   t.equal(headers.get('cache-control'), 'no-store')
-  const { client_id, client_id_issued_at, client_secret, ...metadata } = body
+  const { client_id, client_id_issued_at, client_secret, registration_access_token, ...metadata } = body
   t.same(metadata, {
     client_secret_expires_at: 0,
+    registration_client_uri: `${postern.issuer}/register?client_id=${client_id}`,
     client_name: 'Notes',
     client_uri: 'https://app.example',
     contacts: ['ops@app.example'],
@@ -67,6 +68,7 @@ t.test('a client registers itself and gets what takes effect (RFC 7591 §3.2.1)'
   t.ok(Math.abs(Number(client_id_issued_at) - Date.now() / 1000) < 60)
   t.match(client_id, /^[A-Za-z0-9._~-]+$/, 'nothing that has to be encoded in Basic credentials')
   t.match(client_secret, /^[A-Za-z0-9._~-]{43,}$/)
+  t.match(registration_access_token, /^[A-Za-z0-9._~-]{43,}$/)
   t.notMatch(text, /null|""/)
 })
 
@@ -142,10 +144,13 @@ t.test('what shipping clients send is accepted (mid-2026)', async (t) => {
     const answer = await register(body)
     t.equal(answer.status, 201, `${name}: ${answer.text}`)
     t.same(answer.body.redirect_uris, body.redirect_uris, 'the redirect URIs are in the answer')
-    t.same(answer.body.grant_types, ['authorization_code', 'refresh_token'])
+    const asked = body.grant_types as string[] | undefined
+    t.same(answer.body.grant_types, asked?.length ? asked : ['authorization_code', 'refresh_token'])
     t.equal(answer.body.token_endpoint_auth_method, body.token_endpoint_auth_method ?? 'client_secret_basic')
     t.notMatch(answer.text, /null|""|\[\]/)
-    t.notOk('registration_client_uri' in answer.body, 'there is no RFC 7592 here')
+    const { client_id, registration_client_uri, registration_access_token } = answer.body
+    t.equal(registration_client_uri, `${postern.issuer}/register?client_id=${client_id}`)
+    t.type(registration_access_token, 'string', 'the two go together (RFC 7592 §3)')
   }
 })
 
@@ -205,9 +210,12 @@ t.test('a body is JSON: anything else is 415, broken JSON is 400, and too much i
   t.match(await register({ redirect_uris: [CALLBACK] }, { 'content-type': 'application/json; charset=utf-8' }), {
     status: 201,
   })
+  const patched = await fetch(`${postern.issuer}/register`, { method: 'PATCH' })
+  t.equal(patched.status, 405)
+  t.match(patched.headers.get('allow'), /POST/)
   const got = await fetch(`${postern.issuer}/register`)
-  t.equal(got.status, 405)
-  t.match(got.headers.get('allow'), /POST/)
+  t.equal(got.status, 400, 'reading is for one client, which the address names (RFC 7592 §2.1)')
+  t.match(await got.json(), { error: 'invalid_request' })
 })
 
 t.test('a scope at registration is what the client gets when it asks for none, and no bound', async (t) => {

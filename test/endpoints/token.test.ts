@@ -43,7 +43,7 @@ t.test('each fault of a request has its code (RFC 6749 §5.2)', async (t) => {
     [{ client_id }, '400 invalid_request'],
     [{ client_id, grant_type: '' }, '400 invalid_request'],
     [{ client_id, grant_type: 'password' }, '400 unsupported_grant_type'],
-    [{ client_id, grant_type: 'client_credentials' }, '400 unsupported_grant_type'],
+    [{ client_id, grant_type: 'client_credentials' }, '400 unauthorized_client'],
     [{ client_id, grant_type: 'constructor' }, '400 unsupported_grant_type'],
     [{ client_id: onlyCodes.client_id, grant_type: 'refresh_token', refresh_token: 'x' }, '400 unauthorized_client'],
     [{ client_id, grant_type: 'authorization_code', code_verifier: 'x'.repeat(43) }, '400 invalid_request'],

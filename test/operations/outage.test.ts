@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { createFetchJson } from '../../src/clients/fetch-json.ts'
 import { readConfig } from '../../src/config.ts'
 import type { Context } from '../../src/context.ts'
+import { createSigningKeys } from '../../src/keys/signing-keys.ts'
 import { createLog } from '../../src/operations/log.ts'
 import { createServer } from '../../src/server.ts'
 import { openDatabase } from '../../src/store/database.ts'
@@ -38,7 +40,14 @@ async function startFragile(t: Test, { durable = false } = {}): Promise<Fragile>
   const port = await freePort()
   const config = readConfig({ PORT: String(port) })
   const log = createLog(process.env.TEST_LOG_LEVEL ?? 'silent')
-  const context: Context = { config, db, log, passwords: await createPasswordHasher() }
+  const context: Context = {
+    config,
+    db,
+    fetchJson: createFetchJson(false),
+    keys: createSigningKeys({ config, db, log }),
+    log,
+    passwords: await createPasswordHasher(),
+  }
   const server = await createServer(context)
   await server.listen({ host: '127.0.0.1', port })
   t.teardown(async () => {
@@ -246,7 +255,7 @@ t.test('the same when Postgres hangs: no request waits for ever', { buffered: tr
 
 t.test('a process that starts without the database has no document to give', { buffered: true }, async (t) => {
   const { postern, stopDatabase, startDatabase } = await startFragile(t)
-  const replica = await startReplica(t, postern)
+  const { issuer: replica } = await startReplica(t, postern)
   await stopDatabase()
   const address = `${replica}/.well-known/oauth-authorization-server`
   const response = await fetch(address)

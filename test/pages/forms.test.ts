@@ -1,13 +1,16 @@
 import { createHash, createHmac } from 'node:crypto'
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { issueSetupLink } from '../../src/users/create.ts'
-import { authorizeUrl, type FlowClient, pkce } from '../support/flow.ts'
+import { authorizeUrl, type FlowClient, pkce, post } from '../support/flow.ts'
 import { addClient, countRows, PASSWORD, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { watchRoutes } from '../support/routes.ts'
 
 /** POST, but not forms of ours: machines have no cookies, and an authorization request comes from anywhere. */
-const NOT_FORMS = ['/token', '/revoke', '/register', '/introspect', '/authorize']
+const NOT_FORMS = ['/token', '/revoke', '/register', '/introspect', '/authorize', '/par', '/device_authorization']
+
+const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 
 /** A browser that shows its cookies and its forms to the test. */
 class Browser {
@@ -34,8 +37,8 @@ class Browser {
   }
 
   /** The hidden fields of the form of a page that posts to a path, and its whole address. */
-  async form(page: string, path: string): Promise<{ action: string; fields: Record<string, string> }> {
-    const { body } = await this.send({ url: page })
+  async form(page: Page, path: string): Promise<{ action: string; fields: Record<string, string> }> {
+    const { body } = typeof page === 'string' ? await this.send({ url: page }) : await page(this)
     for (const [, action = '', content = ''] of body.matchAll(/<form[^>]* action="([^"]*)"[^>]*>([\s\S]*?)<\/form>/g)) {
       if (action.replace(/\?.*/, '') !== this.postern.context.config.basePath + path) continue
       const hidden = [...content.matchAll(/type="hidden" name="([^"]+)" value="([^"]*)"/g)]
@@ -44,7 +47,7 @@ class Browser {
         fields: Object.fromEntries(hidden.map(([, name, value]) => [name, value])),
       }
     }
-    throw new Error(`${page} has no form for ${path}`)
+    throw new Error(`${typeof page === 'string' ? page : 'the page'} has no form for ${path}`)
   }
 
   async signIn(): Promise<void> {
@@ -54,15 +57,18 @@ class Browser {
   }
 }
 
+/** The address of a page, or how to come to it. */
+type Page = string | ((browser: Browser) => Promise<LightMyRequestResponse>)
+
 interface Form {
-  /** what the person fills in */
+  /** what the person fills in, beside what `prepare` gives */
   fields: Record<string, string>
   /** of the answer when all is right */
   status: number
   /** has the page only for one who is signed in */
   signedIn: boolean
   /** starts a server, and gives the page with the form */
-  prepare(t: Test): Promise<{ postern: TestPostern; page: string }>
+  prepare(t: Test): Promise<{ postern: TestPostern; page: Page; typed?: Record<string, string> }>
 }
 
 const signInForm: Form = {
@@ -89,6 +95,21 @@ const FORMS: Record<string, Form> = {
       return { postern, page: consentPage(postern, await addTestClient(postern)) }
     },
   },
+  '/device': {
+    fields: {},
+    status: 200,
+    signedIn: true,
+    prepare: async (t) => {
+      const postern = await startTestPostern(t)
+      return { postern, page: '/device', typed: { user_code: await startDevice(postern) } }
+    },
+  },
+  '/device/decision': {
+    fields: { decision: 'approve' },
+    status: 200,
+    signedIn: true,
+    prepare: async (t) => ({ postern: await startTestPostern(t), page: openDevice }),
+  },
   '/setup': {
     fields: { username: 'alice', password: PASSWORD },
     status: 200,
@@ -109,15 +130,30 @@ function consentPage(postern: TestPostern, client: FlowClient): string {
   return `${postern.context.config.basePath}/consent${url.search}`
 }
 
+/** Starts a device. @returns the code that it shows */
+async function startDevice(postern: TestPostern): Promise<string> {
+  const { client_id } = await addClient(postern, { redirectUris: [], grantTypes: [DEVICE_GRANT] })
+  const { status, body } = await post(postern, '/device_authorization', { client_id })
+  if (status !== 200) throw new Error(JSON.stringify(body))
+  return body.user_code as string
+}
+
+/** The question that a person comes to by the code of a device: each browser has a device of its own. */
+async function openDevice(browser: Browser): Promise<LightMyRequestResponse> {
+  const { action, fields } = await browser.form('/device', '/device')
+  return browser.post(action, { ...fields, user_code: await startDevice(browser.postern) })
+}
+
 t.test('every form of the pages is tested here', async (t) => {
   const { routes } = await watchRoutes(() => startTestPostern(t))
   const posted = routes.filter(({ method }) => method === 'POST').map(({ url }) => url)
   t.same(posted.filter((url) => !NOT_FORMS.includes(url)).sort(), Object.keys(FORMS).sort())
 })
 
-for (const [path, { fields: filled, status, signedIn, prepare }] of Object.entries(FORMS)) {
+for (const [path, { fields: always, status, signedIn, prepare }] of Object.entries(FORMS)) {
   t.test(`${path} takes only the form that it showed to this browser in this session`, async (t) => {
-    const { postern, page } = await prepare(t)
+    const { postern, page, typed } = await prepare(t)
+    const filled = { ...always, ...typed }
     const [browser, other] = [new Browser(postern), new Browser(postern)]
     const before = await browser.form(signedIn ? '/login' : page, signedIn ? '/login' : path)
     for (const one of signedIn ? [browser, other] : []) await one.signIn()
@@ -222,6 +258,7 @@ t.test('every page has the headers that keep it to itself', async (t) => {
     'changed consent',
     await browser.post(consentPage(postern, client), await approval(browser, postern, client)),
   )
+  answers.set('device consent', await openDevice(browser))
   const logout = await browser.form('/account', '/logout')
   answers.set('signed out', await browser.post(logout.action, logout.fields))
 
@@ -329,5 +366,8 @@ function sessionCookieOf({ cookies }: Browser, value: string): Record<string, st
 async function stateOf(postern: TestPostern): Promise<Record<string, number>> {
   const tables = ['user', 'session', 'consent', 'authorization_code', 'known_browser', 'setup_link', 'throttle']
   const counts = await Promise.all(tables.map(async (table) => [table, await countRows(postern, table)] as const))
-  return Object.fromEntries(counts)
+  const { rows } = await sql<{ opened: number; decided: number }>`
+    select count(opened_by)::integer as opened, (count(*) filter (where status <> 'pending'))::integer as decided
+    from device_code`.execute(postern.db)
+  return { ...Object.fromEntries(counts), ...rows[0] }
 }

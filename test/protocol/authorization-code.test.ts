@@ -5,6 +5,7 @@ const code: JudgedCode = {
   clientId: 'app',
   redirectUri: 'https://app.example/callback',
   codeChallenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+  dpopJkt: null,
   expired: false,
   redeemedSecondsAgo: undefined,
 }
@@ -12,6 +13,7 @@ const presented: PresentedCode = {
   clientId: 'app',
   redirectUri: 'https://app.example/callback',
   codeChallenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+  dpopJkt: undefined,
 }
 
 t.test('a code that nobody issued is unknown', async (t) => {
@@ -66,3 +68,16 @@ t.test('an expired code is expired, and a good one was refused for its user, cli
   t.equal(judgeAuthorizationCode({ ...code, expired: true }, presented), 'expired')
   t.equal(judgeAuthorizationCode(code, presented), 'refused')
 })
+
+t.test(
+  'a code that was asked for with a key needs that key, and a wrong one burns nothing (RFC 9449 §10)',
+  async (t) => {
+    for (const state of [{}, { expired: true }, { redeemedSecondsAgo: 3600 }]) {
+      const judged = { ...code, ...state, dpopJkt: 'key' }
+      t.equal(judgeAuthorizationCode(judged, presented), 'wrong-key')
+      t.equal(judgeAuthorizationCode(judged, { ...presented, dpopJkt: 'another' }), 'wrong-key')
+    }
+    t.equal(judgeAuthorizationCode({ ...code, dpopJkt: 'key' }, { ...presented, dpopJkt: 'key' }), 'refused')
+    t.equal(judgeAuthorizationCode(code, { ...presented, dpopJkt: 'key' }), 'refused', 'any key will do for others')
+  },
+)

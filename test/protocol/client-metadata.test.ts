@@ -1,11 +1,21 @@
 import t from 'tap'
-import { effectiveClientMetadata, type RequestedClientMetadata } from '../../src/protocol/client-metadata.ts'
+import {
+  effectiveClientMetadata,
+  REGISTRABLE_GRANT_TYPES,
+  type RequestedClientMetadata,
+} from '../../src/protocol/client-metadata.ts'
 
 const CALLBACK = 'https://app.example/callback'
 
 /** The metadata that takes effect for a request with one redirect URI. */
 function effective(requested: RequestedClientMetadata = {}) {
-  return effectiveClientMetadata({ redirect_uris: [CALLBACK], ...requested }, ['cursor'])
+  return effectiveClientMetadata(
+    { redirect_uris: [CALLBACK], ...requested },
+    {
+      redirectSchemes: ['cursor'],
+      grantTypes: REGISTRABLE_GRANT_TYPES,
+    },
+  )
 }
 
 t.test('a request with nothing but a redirect URI gets the defaults (RFC 7591 §2)', async (t) => {
@@ -15,6 +25,7 @@ t.test('a request with nothing but a redirect URI gets the defaults (RFC 7591 §
     tokenEndpointAuthMethod: 'client_secret_basic',
     grantTypes: ['authorization_code', 'refresh_token'],
     defaultScope: undefined,
+    dpopBoundAccessTokens: false,
     description: {},
   })
 })

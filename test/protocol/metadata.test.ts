@@ -5,8 +5,10 @@ const facts = {
   issuer: 'https://auth.example/tenant',
   grantTypes: ['authorization_code', 'refresh_token'],
   registration: true,
+  metadataDocument: true,
   issParameter: true,
   scopes: ['read', 'write'],
+  signingAlgorithms: ['ES256'],
 }
 
 t.test('metadata says what works, with every URL below the issuer (RFC 8414 §2)', async (t) => {
@@ -22,9 +24,12 @@ t.test('metadata says what works, with every URL below the issuer (RFC 8414 §2)
     response_types_supported: ['code'],
     grant_types_supported: ['authorization_code', 'refresh_token'],
     code_challenge_methods_supported: ['S256'],
+    dpop_signing_alg_values_supported: ['ES256', 'PS256', 'RS256', 'EdDSA', 'Ed25519'],
     authorization_response_iss_parameter_supported: true,
   })
   t.ok(metadata.token_endpoint_auth_methods_supported.includes('none'), 'clients look for it')
+  t.ok(metadata.token_endpoint_auth_methods_supported.includes('private_key_jwt'))
+  t.equal(metadata.client_id_metadata_document_supported, true, 'and with it, for this')
 })
 
 t.test('a member without a value is left out: null and empty lists fail the schemas of clients', async (t) => {

@@ -24,6 +24,7 @@ t.test('a value has at most 8,192 characters, and no NUL, which the database can
   t.equal(readParameters({ state: 'a'.repeat(8192) }).get('state')?.length, 8192)
   t.throws(() => readParameters({ state: 'a'.repeat(8193) }), { code: 'invalid_request' })
   t.throws(() => readParameters({ code: 'a\0b' }), { code: 'invalid_request' })
+  t.throws(() => readParameters({ 'a\0b': 'code' }), { code: 'invalid_request' }, 'nor has its name')
 })
 
 t.test('no body, or one that is no form, has no parameters', async (t) => {

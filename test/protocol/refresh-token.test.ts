@@ -15,7 +15,9 @@ const forged = (generation: number) => ({ generation, secretHash: hashOf(-1) })
 /** A family of the client `app` in the given generation; the windows of the newest superseded ones are open. */
 function familyAt(generation: number, openWindows: number): JudgedFamily {
   const superseded = Array.from({ length: openWindows }, (_, age) => presented(generation - 1 - age))
-  return { clientId: 'app', ended: false, expired: false, generation, secretHash: hashOf(generation), superseded }
+  const unbound = { familyDpopJkt: null, dpopGeneration: 0 }
+  const secretHash = hashOf(generation)
+  return { clientId: 'app', ended: false, expired: false, generation, secretHash, ...unbound, superseded }
 }
 
 t.test('a refresh token keeps its three parts', async (t) => {
@@ -69,4 +71,29 @@ t.test('a generation whose window has closed is a replay, whatever its secret (R
 t.test('a right generation with another secret is a forgery, not a retry', async (t) => {
   t.equal(judgeRefreshToken(familyAt(3, 1), forged(3), 'app'), 'forged')
   t.equal(judgeRefreshToken(familyAt(3, 1), forged(2), 'app'), 'forged')
+})
+
+const bound: JudgedFamily = { ...familyAt(3, 3), familyDpopJkt: 'key', dpopGeneration: 0 }
+
+t.test('a bound token without its key is refused before all else, and ends nothing (RFC 9449 §5)', async (t) => {
+  for (const token of [presented(3), presented(2), forged(3), forged(2)]) {
+    t.equal(judgeRefreshToken(bound, token, 'app'), 'wrong-key')
+    t.equal(judgeRefreshToken(bound, { ...token, dpopJkt: 'another' }, 'app'), 'wrong-key')
+  }
+  t.equal(judgeRefreshToken({ ...bound, superseded: [] }, presented(0), 'app'), 'wrong-key', 'a spent one, too')
+  t.equal(judgeRefreshToken({ ...bound, ended: true }, presented(3), 'app'), 'wrong-key')
+})
+
+t.test('with its key a bound token is judged like any other', async (t) => {
+  t.equal(judgeRefreshToken(bound, { ...presented(3), dpopJkt: 'key' }, 'app'), 'current')
+  t.equal(judgeRefreshToken(bound, { ...presented(2), dpopJkt: 'key' }, 'app'), 'converge')
+  t.equal(judgeRefreshToken({ ...bound, superseded: [] }, { ...presented(2), dpopJkt: 'key' }, 'app'), 'replayed')
+})
+
+t.test('whoever has bound a stolen token to a key of their own is found out by the token from before', async (t) => {
+  const boundLater = { ...bound, dpopGeneration: 3 }
+  t.equal(judgeRefreshToken(boundLater, presented(2), 'app'), 'replayed')
+  t.equal(judgeRefreshToken(boundLater, { ...presented(2), dpopJkt: 'another' }, 'app'), 'replayed')
+  t.equal(judgeRefreshToken(boundLater, { ...presented(2), dpopJkt: 'key' }, 'app'), 'converge', 'a retry')
+  t.equal(judgeRefreshToken(boundLater, presented(3), 'app'), 'wrong-key')
 })

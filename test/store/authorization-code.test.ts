@@ -10,6 +10,7 @@ import {
 import { removeClient, setClientDisabled } from '../../src/store/client.ts'
 import { isDatabaseUnavailable } from '../../src/store/database.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
+import type { NewFamily } from '../../src/store/token-family.ts'
 import { findUser, setUserDisabled } from '../../src/store/user.ts'
 import { letTimePass } from '../support/database.ts'
 import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
@@ -21,13 +22,17 @@ const { db } = postern
 const client = await addClient(postern, { redirectUris: [CALLBACK] })
 const userId = (await findUser(db, 'alice'))?.id ?? ''
 
+/** A redemption with the family that it would start. */
+type Attempt = Redemption & NewFamily
+
 /** Keeps a new code, and says how it would be redeemed. */
-async function newCode(clientId: string = client.client_id): Promise<Redemption> {
+async function newCode(clientId: string = client.client_id): Promise<Attempt> {
   const proof = {
     codeHash: randomBytes(32),
     clientId,
     redirectUri: CALLBACK,
     codeChallenge: randomBytes(32).toString('base64url'),
+    dpopJkt: undefined,
   }
   const code = { ...proof, userId, resourceId: postern.resourceServer.id, scope: ['read', 'write'] }
   await insertAuthorizationCode(db, code, 60)
@@ -40,13 +45,14 @@ function newFamily() {
     familyId: randomUUID(),
     refreshToken: { lineageHash: randomBytes(32), secretHash: randomBytes(32) },
     accessTokenHash: randomBytes(32),
+    bindsRefreshToken: false,
     accessTokenSeconds: 3600,
     refreshTokenSeconds: 86_400,
     familySeconds: 864_000,
   }
 }
 
-const redeem = (redemption: Redemption) => redeemAuthorizationCode(db, redemption)
+const redeem = (attempt: Attempt) => redeemAuthorizationCode(db, attempt, attempt)
 
 t.test(
   'a code is redeemed once, and starts one family, whoever comes at the same time (RFC 6749 §4.1.2)',
@@ -57,10 +63,16 @@ t.test(
     const results = await Promise.all(attempts.map(redeem))
     const winners = attempts.filter((_, n) => results[n] !== undefined)
     t.equal(winners.length, 1)
-    t.same(
-      results.find((one) => one !== undefined),
-      { scope: 'read write', expiresInSeconds: 3600 },
-    )
+    const { issuedAtSeconds, expiresAtSeconds, ...issued } = results.find((one) => one !== undefined) ?? {}
+    t.same(issued, {
+      scope: 'read write',
+      expiresInSeconds: 3600,
+      resourceUri: RESOURCE,
+      tokenFormat: 'opaque',
+      dpopJkt: null,
+      userId,
+    })
+    t.equal(Number(expiresAtSeconds) - Number(issuedAtSeconds), 3600)
     t.equal((await findAuthorizationCode(db, code.codeHash))?.familyId, winners[0]?.familyId)
     t.equal(await countRows(postern, 'token_family'), families + 1)
     t.equal(await countRows(postern, 'access_token'), tokens + 1)

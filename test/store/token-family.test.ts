@@ -18,7 +18,7 @@ import { letTimePass } from '../support/database.ts'
 import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
 import { until } from '../support/until.ts'
 
-const LIFETIMES = { accessTokenSeconds: 3600, refreshTokenSeconds: 30 * 86_400 }
+const LIFETIMES = { accessTokenSeconds: 3600, refreshTokenSeconds: 30 * 86_400, refreshGraceSeconds: 120 }
 
 const postern = await startTestPostern(t)
 const { db } = postern
@@ -38,6 +38,7 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
     codeHash: randomBytes(32),
     clientId: client.client_id,
     codeChallenge: randomBytes(32).toString('base64url'),
+    dpopJkt: undefined,
   }
   const redirectUri = 'https://app.example/callback'
   await insertAuthorizationCode(db, { ...code, userId, resourceId: postern.resourceServer.id, redirectUri, scope }, 60)
@@ -47,12 +48,12 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
     secretHash: randomBytes(32),
     accessTokenHash: randomBytes(32),
   }
-  const issued = await redeemAuthorizationCode(db, {
-    ...code,
+  const redemption = { ...code, redirectUri, resourceCandidates: undefined }
+  const issued = await redeemAuthorizationCode(db, redemption, {
     ...LIFETIMES,
-    redirectUri,
-    resourceCandidates: undefined,
     familyId: family.id,
+    dpopJkt: undefined,
+    bindsRefreshToken: false,
     refreshToken: family,
     accessTokenHash: family.accessTokenHash,
     familySeconds: 365 * 86_400,
@@ -72,6 +73,8 @@ function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes:
     resourceCandidates: undefined,
     newSecretHash: randomBytes(32),
     accessTokenHash: randomBytes(32),
+    dpopJkt: undefined,
+    bindsRefreshToken: false,
     sealedPair: randomBytes(60),
     ...changes,
   }
@@ -175,7 +178,7 @@ t.test('every condition stands on the row: nothing changes when one fails', asyn
   const after = await sql`select * from token_family where id = ${family.id}`.execute(db)
   t.same(after.rows, before.rows)
   t.equal(await has(family.accessTokenHash), true)
-  t.same(await rotateTokenFamilies(db, [rotationOf(family, { resourceCandidates: [RESOURCE] })], LIFETIMES), [
+  t.match(await rotateTokenFamilies(db, [rotationOf(family, { resourceCandidates: [RESOURCE] })], LIFETIMES), [
     { scope: 'read', expiresInSeconds: 3600 },
   ])
   t.equal(await has(family.accessTokenHash), false, 'the superseded access token has gone')
@@ -260,8 +263,8 @@ t.test('each question of a batch is answered in its place, for the resource serv
 
 t.test('a family that has ended issues nothing beside its pair', async (t) => {
   const family = await startFamily()
-  const token = { tokenHash: randomBytes(32), scope: 'read', seconds: 60 }
-  t.same(await insertAccessTokenBeside(db, family.id, token), { scope: 'read', expiresInSeconds: 60 })
+  const token = { tokenHash: randomBytes(32), scope: 'read', dpopJkt: undefined, seconds: 60 }
+  t.match(await insertAccessTokenBeside(db, family.id, token), { scope: 'read', expiresInSeconds: 60 })
   t.equal(await revokeTokenFamily(db, family.id, 'test'), true)
   t.equal(await revokeTokenFamily(db, family.id, 'test'), false, 'ending it again is harmless')
   t.equal(await insertAccessTokenBeside(db, family.id, { ...token, tokenHash: randomBytes(32) }), undefined)
@@ -293,4 +296,22 @@ t.test('ending a grant ends that installation, and forgets the consent', async (
     { username: 'alice', clientId: client.client_id, resource: RESOURCE, scope: ['read', 'write'] },
   )
   t.same(await listGrants(db, { usernameKey: 'nobody' }), [])
+})
+
+t.test('a grace window that has grown since a rotation opens nothing again', async (t) => {
+  const windowOf = async (family: Family, graceSeconds: number) =>
+    (await findTokenFamily(db, family.lineageHash, graceSeconds))?.superseded.map(({ generation }) => generation)
+  const short = await startFamily()
+  await rotateTokenFamilies(db, [rotationOf(short)], { ...LIFETIMES, refreshGraceSeconds: 10 })
+  t.same(await windowOf(short, 1000), [0])
+  await letTimePass(db, 11)
+  t.same(await windowOf(short, 1000), [], 'its pair may have been erased')
+
+  const none = await startFamily()
+  const first = rotationOf(none)
+  await rotateTokenFamilies(db, [first], { ...LIFETIMES, refreshGraceSeconds: 0 })
+  t.same(await windowOf(none, 1000), [], 'no pair was kept')
+  const second = rotationOf({ ...none, secretHash: first.newSecretHash }, { generation: 1 })
+  await rotateTokenFamilies(db, [second], { ...LIFETIMES, refreshGraceSeconds: 10 })
+  t.same(await windowOf(none, 1000), [1], 'and the generation before stays a replay')
 })

@@ -68,16 +68,17 @@ export async function redeem(
   client: FlowClient,
   { code, verifier }: { code: string; verifier: string },
   fields: Record<string, string | undefined> = {},
+  headers: Record<string, string> = {},
 ) {
-  return post(postern, '/token', {
+  const form = {
     grant_type: 'authorization_code',
     code,
     code_verifier: verifier,
     redirect_uri: client.redirect_uris[0],
     client_id: client.client_id,
     client_secret: client.client_secret,
-    ...fields,
-  })
+  }
+  return post(postern, '/token', { ...form, ...fields }, headers)
 }
 
 export interface Tokens {
@@ -105,14 +106,15 @@ export async function refresh(
   client: FlowClient,
   refreshToken: string,
   fields: Record<string, string | undefined> = {},
+  headers: Record<string, string> = {},
 ) {
-  return post(postern, '/token', {
+  const form = {
     grant_type: 'refresh_token',
     refresh_token: refreshToken,
     client_id: client.client_id,
     client_secret: client.client_secret,
-    ...fields,
-  })
+  }
+  return post(postern, '/token', { ...form, ...fields }, headers)
 }
 
 /** Asks as the resource server RESOURCE, or as another one. */

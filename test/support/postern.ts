@@ -2,12 +2,14 @@ import { createServer as createTcpServer } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
 import type { Test } from 'tap'
+import { createFetchJson, type Network } from '../../src/clients/fetch-json.ts'
 import { registerClient } from '../../src/clients/register.ts'
 import { type Config, readConfig } from '../../src/config.ts'
 import type { Context } from '../../src/context.ts'
+import { createSigningKeys } from '../../src/keys/signing-keys.ts'
 import { createLog } from '../../src/operations/log.ts'
 import { createServer } from '../../src/server.ts'
-import type { ResourceScope } from '../../src/store/database.ts'
+import type { ResourceScope, TokenFormat } from '../../src/store/database.ts'
 import { insertResource } from '../../src/store/resource.ts'
 import { hashSecret, issueCredential, randomId } from '../../src/tokens/secret.ts'
 import { createUser } from '../../src/users/create.ts'
@@ -31,24 +33,24 @@ export interface TestPostern {
 /**
  * Starts Postern on a free port, in this process.
  *
- * @param overrides settings that differ from the defaults; `bare` leaves user and resource server out
+ * @param overrides settings that differ from the defaults; `bare` leaves user and resource server out; `network` is what metadata documents
+ *   and key sets are fetched from
  */
 export async function startTestPostern(
   t: Test,
   overrides: Partial<Config> = {},
-  { bare = false }: { bare?: boolean } = {},
+  { bare = false, network }: { bare?: boolean; network?: Network } = {},
 ): Promise<TestPostern> {
   const { url, db } = await createTestDatabase(t)
   const port = overrides.port ?? (await freePort())
   const issuer = overrides.issuer ?? `http://localhost:${port}`
   const basePath = new URL(issuer).pathname.replace(/\/$/, '')
   const config: Config = { ...readConfig({}), port, issuer, basePath, databaseUrl: url, ...overrides }
-  const context: Context = {
-    config,
-    db,
-    log: createLog(process.env.TEST_LOG_LEVEL ?? 'silent'),
-    passwords: await hasher(),
-  }
+  const log = createLog(process.env.TEST_LOG_LEVEL ?? 'silent')
+  const keys = createSigningKeys({ config, db, log })
+  const fetchJson = createFetchJson(config.metadataDocumentLoopback, network)
+  const context: Context = { config, db, fetchJson, keys, log, passwords: await hasher() }
+  await keys.tend()
   const server = await createServer(context)
   await server.listen({ host: '127.0.0.1', port })
   t.teardown(() => server.close())
@@ -75,6 +77,7 @@ export async function addResource(
   postern: TestPostern,
   uri: string,
   scopes: ResourceScope[] = [],
+  tokenFormat: TokenFormat = 'opaque',
 ): Promise<{ id: string; secret: string }> {
   const id = randomId()
   const secret = issueCredential('resourceSecret')
@@ -84,6 +87,7 @@ export async function addResource(
     name: null,
     secretHash: hashSecret(secret),
     scopes,
+    tokenFormat,
     isDefault: false,
   })
   if (!added) throw new Error(`${uri} was added before`)
@@ -98,6 +102,7 @@ export async function addClient(
     tokenEndpointAuthMethod?: 'none' | 'client_secret_basic' | 'client_secret_post'
     grantTypes?: string[]
     boundScope?: string[]
+    dpopBoundAccessTokens?: boolean
     name?: string
   },
 ) {
@@ -107,6 +112,7 @@ export async function addClient(
     tokenEndpointAuthMethod: options.tokenEndpointAuthMethod ?? 'none',
     grantTypes: options.grantTypes ?? ['authorization_code', 'refresh_token'],
     defaultScope: undefined,
+    dpopBoundAccessTokens: options.dpopBoundAccessTokens ?? false,
     description: {},
   }
   const bounds = { boundScope: options.boundScope ?? null, resourceIds: null }

@@ -1,0 +1,31 @@
+import type { Context } from '../context.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { resourceCandidates } from '../protocol/resource.ts'
+import type { ClientRow, ResourceRow } from '../store/database.ts'
+import { findResource } from '../store/resource.ts'
+
+/** Reason: no resource server has been added yet, so the operator has to act, not the client. */
+export const NO_RESOURCE = 'no_resource_added'
+
+/**
+ * Finds the resource that a request names (RFC 8707 §2), or the default, among those that the client may have.
+ *
+ * @throws {OAuthError} `invalid_target`
+ */
+export async function findRequestedResource(
+  context: Context,
+  requested: string | undefined,
+  client: ClientRow,
+): Promise<ResourceRow> {
+  const candidates = requested === undefined ? undefined : resourceCandidates(requested)
+  const resource = await findResource(context.db, candidates, client.resource_ids ?? undefined)
+  if (resource !== undefined) return resource
+  if ((await findResource(context.db, undefined)) === undefined) {
+    throw new OAuthError(
+      'invalid_target',
+      'no resource server has been added to this authorization server',
+      NO_RESOURCE,
+    )
+  }
+  throw new OAuthError('invalid_target', 'this resource is not known here, or not for this client', 'resource_unknown')
+}

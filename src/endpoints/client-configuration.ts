@@ -1,0 +1,64 @@
+import type { FastifyRequest, RouteHandlerMethod } from 'fastify'
+import { z } from 'zod'
+import {
+  demandRegistration,
+  readRegistration,
+  removeRegistration,
+  replaceRegistration,
+} from '../clients/manage-registration.ts'
+import { readClientMetadata } from '../clients/read-metadata.ts'
+import type { Context } from '../context.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
+import { readParameters, required } from '../protocol/parameters.ts'
+import type { ClientRow } from '../store/database.ts'
+import { equalHashes, hashSecret } from '../tokens/secret.ts'
+
+/** Client configuration endpoint (RFC 7592 §2.1): what is registered. */
+export function readClient(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const { client, token } = await authenticate(context, request)
+    return reply.header('cache-control', 'no-store').send(readRegistration(context, client, token))
+  }
+}
+
+/** Client configuration endpoint (RFC 7592 §2.2): replaces what is registered. */
+export function updateClient(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const { client, token } = await authenticate(context, request)
+    demandOwnCredentials(client, request.body)
+    const metadata = readClientMetadata(context, request.body)
+    const replaced = await replaceRegistration(context, client, metadata, token)
+    context.log.info({ event: 'client_updated', client_id: client.id }, 'client updated its registration')
+    return reply.header('cache-control', 'no-store').send(replaced)
+  }
+}
+
+/** Client configuration endpoint (RFC 7592 §2.3): removes the client. */
+export function deleteClient(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const { client } = await authenticate(context, request)
+    await removeRegistration(context, client)
+    context.log.info({ event: 'client_removed', client_id: client.id }, 'client removed its registration')
+    return reply.code(204).header('cache-control', 'no-store').send()
+  }
+}
+
+/** The registration access token is a bearer token (RFC 7592 §2), and belongs to the client in the URL alone. */
+async function authenticate(context: Context, request: FastifyRequest): Promise<{ client: ClientRow; token: string }> {
+  const clientId = required(readParameters(request.query), 'client_id')
+  const token = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  return { client: await demandRegistration(context, clientId, token), token }
+}
+
+const credentialsSchema = z.object({ client_id: z.string(), client_secret: z.string().optional() })
+
+/** A request names the client that it is about, and its secret only as it is (RFC 7592 §2.2). */
+function demandOwnCredentials(client: ClientRow, body: unknown): void {
+  const sent = credentialsSchema.safeParse(body)
+  const named = sent.success && sent.data.client_id === client.id
+  const secret = sent.success ? sent.data.client_secret : undefined
+  if (!named) throw new OAuthError('invalid_client_metadata', 'client_id is not the one of this registration')
+  if (secret !== undefined && !equalHashes(client.secret_hash ?? hashSecret(''), hashSecret(secret))) {
+    throw new OAuthError('invalid_client_metadata', 'client_secret is not the current one')
+  }
+}

@@ -1,0 +1,141 @@
+import {
+  type CryptoKey,
+  calculateJwkThumbprint,
+  exportJWK,
+  exportPKCS8,
+  generateKeyPair,
+  importPKCS8,
+  type JWK,
+} from 'jose'
+import type { Config } from '../config.ts'
+import type { Context } from '../context.ts'
+import { PUBLISHED_BEFORE_SECONDS, type SigningAlgorithm } from '../protocol/signing-key.ts'
+import {
+  insertDueSigningKey,
+  insertSigningKey,
+  isSigningKeyDue,
+  listSigningKeys,
+  type NewSigningKey,
+  noteConfiguredLifetime,
+  replaceSigningKeys,
+  type SigningKeyRow,
+  sealSigningKey,
+} from '../store/signing-key.ts'
+import { seal, unseal } from '../tokens/secret.ts'
+
+type Encryption = Pick<Config, 'encryptionKey'>
+
+/** POSTERN_ENCRYPTION_KEY isn't the one that the stored keys were sealed with: an operator has to act. */
+export class EncryptionKeyError extends Error {
+  override readonly name = 'EncryptionKeyError'
+
+  constructor(problem: string) {
+    super(
+      `${problem}. Set the one that they were sealed with; if it is lost, set a new one, and withdraw them with postern key rotate --now, and with them all JWT access tokens.`,
+    )
+  }
+}
+
+/** Opens the private part of a key that was stored. @throws {EncryptionKeyError} */
+export async function openPrivateKey(config: Encryption, key: SigningKeyRow): Promise<CryptoKey> {
+  if (key.privateKey === null) throw new Error(`the signing key ${key.kid} signs no longer`)
+  return importPKCS8(openPkcs8(config, key, key.privateKey), key.algorithm)
+}
+
+/**
+ * What has to be done about signing keys now and then: the first is made when there is none, the next when the
+ * current one has signed for its time; keys that were stored before there was an encryption key are sealed; and
+ * how long their tokens live is noted.
+ * Safe to do on all replicas at once.
+ *
+ * @throws {EncryptionKeyError} and makes no key that others couldn't open
+ */
+export async function tendSigningKeys({ config, db, log }: Pick<Context, 'config' | 'db' | 'log'>): Promise<void> {
+  demandOpenable(config, await listSigningKeys(db))
+  const dueSeconds = config.signingKeySeconds - PUBLISHED_BEFORE_SECONDS
+  if (await isSigningKeyDue(db, dueSeconds)) {
+    const key = await makeSigningKey(config, config.signingAlgorithm)
+    if (await insertDueSigningKey(db, key, { dueSeconds, leadSeconds: PUBLISHED_BEFORE_SECONDS })) {
+      const facts = { event: 'signing_key_made', kid: key.kid, algorithm: key.algorithm }
+      log.info(facts, 'signing key made')
+    }
+  }
+  const keys = await listSigningKeys(db)
+  demandOpenable(config, keys) // a replica with another encryption key may have made the first one
+  for (const key of keys) await sealStoredKey({ config, db, log }, key)
+  await noteConfiguredLifetime(db, config.accessTokenSeconds)
+}
+
+/**
+ * Makes a new key by command.
+ *
+ * @param withdraw an emergency: the new one signs at once, and all others are withdrawn, so that no token that
+ *   they signed is believed any more; else the others go when their last token has expired
+ * @throws {EncryptionKeyError} when the new key would be stored in another way than the others
+ */
+export async function rotateSigningKey(
+  { config, db }: Pick<Context, 'config' | 'db'>,
+  algorithm: SigningAlgorithm,
+  withdraw: boolean,
+): Promise<{ kid: string; withdrawn: string[] }> {
+  const stored = await listSigningKeys(db)
+  if (!withdraw) demandOpenable(config, stored)
+  else if (config.encryptionKey === undefined && stored.some(({ sealed }) => sealed)) throw keyMissing()
+  const key = await makeSigningKey(config, algorithm)
+  if (withdraw) return { kid: key.kid, withdrawn: await replaceSigningKeys(db, key) }
+  await insertSigningKey(db, key, stored.length === 0 ? 0 : PUBLISHED_BEFORE_SECONDS)
+  return { kid: key.kid, withdrawn: [] }
+}
+
+/** A new key; its id is its thumbprint (RFC 7638). */
+async function makeSigningKey(config: Encryption, algorithm: SigningAlgorithm): Promise<NewSigningKey> {
+  const pair = await generateKeyPair(algorithm, { extractable: true })
+  const jwk: JWK = await exportJWK(pair.publicKey)
+  const kid = await calculateJwkThumbprint(jwk)
+  const pkcs8 = await exportPKCS8(pair.privateKey)
+  const { encryptionKey } = config
+  return {
+    kid,
+    algorithm,
+    publicJwk: { ...jwk, kid, alg: algorithm, use: 'sig' },
+    privateKey: encryptionKey === undefined ? Buffer.from(pkcs8) : sealPkcs8(encryptionKey, kid, pkcs8),
+    sealed: encryptionKey !== undefined,
+  }
+}
+
+function demandOpenable(config: Encryption, keys: SigningKeyRow[]): void {
+  for (const key of keys) if (key.privateKey !== null) openPkcs8(config, key, key.privateKey)
+}
+
+/** The private key in PEM. @throws {EncryptionKeyError} */
+function openPkcs8({ encryptionKey }: Encryption, { kid, sealed }: SigningKeyRow, privateKey: Buffer): string {
+  if (!sealed) return privateKey.toString()
+  if (encryptionKey === undefined) throw keyMissing()
+  try {
+    return unseal(Buffer.from(encryptionKey), boundTo(kid), privateKey)
+  } catch {
+    throw new EncryptionKeyError('POSTERN_ENCRYPTION_KEY does not open the stored signing keys')
+  }
+}
+
+async function sealStoredKey(
+  { config, db, log }: Pick<Context, 'config' | 'db' | 'log'>,
+  { kid, sealed, privateKey }: SigningKeyRow,
+): Promise<void> {
+  const { encryptionKey } = config
+  if (encryptionKey === undefined || sealed || privateKey === null) return
+  const changed = await sealSigningKey(db, kid, sealPkcs8(encryptionKey, kid, privateKey.toString()))
+  if (changed) log.info({ event: 'signing_key_sealed', kid }, 'signing key sealed')
+}
+
+function sealPkcs8(encryptionKey: string, kid: string, pkcs8: string): Buffer {
+  return seal(Buffer.from(encryptionKey), boundTo(kid), pkcs8)
+}
+
+function boundTo(kid: string): string {
+  return `signing_key ${kid}`
+}
+
+function keyMissing(): EncryptionKeyError {
+  return new EncryptionKeyError('The stored signing keys are sealed, and POSTERN_ENCRYPTION_KEY is not set')
+}

@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto'
+import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import { documentHost, findClient } from '../clients/find.ts'
+import type { Context } from '../context.ts'
+import { networkOf } from '../operations/network.ts'
+import { displayUserCode, readUserCode } from '../protocol/device-code.ts'
+import { readParameters } from '../protocol/parameters.ts'
+import type { ClientRow, ResourceRow } from '../store/database.ts'
+import { decideDeviceCode, findOpenedDeviceCode, type OpenedDeviceCode, openDeviceCode } from '../store/device-code.ts'
+import { findResourceById } from '../store/resource.ts'
+import type { Session } from '../store/session.ts'
+import { hashSecret } from '../tokens/secret.ts'
+import { admitDeviceGuess } from '../users/device-guess.ts'
+import { checkFormToken, formToken, readSession, sentSessionId } from './browser.ts'
+import { queryFor } from './next-page.ts'
+import { redirectTo, sendPage } from './page.ts'
+
+/** Where a person enters the code of a device (RFC 8628 §3.3), or finds it filled in (§3.3.1). Nothing is opened yet. */
+export function showDevice(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const typed = readParameters(request.query).get('user_code') ?? ''
+    const session = await readSession(context, request)
+    return session === undefined ? toSignIn(context, reply, typed) : showForm(context, request, reply, typed)
+  }
+}
+
+/** Opens the code for this session, and asks. From now on, no other session may decide. */
+export function openDevice(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const form = readParameters(request.body)
+    const typed = form.get('user_code') ?? ''
+    const session = await readSession(context, request)
+    if (session === undefined) return toSignIn(context, reply, typed)
+    checkFormToken(context, request, form.get('form_token'))
+    const wait = await admitDeviceGuess(context, session.userId)
+    if (wait !== undefined) {
+      reply.code(429).header('retry-after', wait)
+      return showForm(context, request, reply, typed, 'There were too many attempts. Please try again later.')
+    }
+    const userCode = readUserCode(typed)
+    const opened = userCode && (await openDeviceCode(context.db, hashSecret(userCode), sessionHash(context, request)))
+    const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
+    if (!asked) return showForm(context, request, reply.code(404), typed, WRONG_CODE)
+    return ask(context, request, reply, asked, session)
+  }
+}
+
+/** The decision of the session that opened the code. */
+export function decideDevice(context: Context): RouteHandlerMethod {
+  return async (request, reply) => {
+    const form = readParameters(request.body)
+    const typed = form.get('user_code') ?? ''
+    const session = await readSession(context, request)
+    if (session === undefined) return toSignIn(context, reply, typed)
+    checkFormToken(context, request, form.get('form_token'))
+    const userCode = readUserCode(typed)
+    const key = { userCodeHash: hashSecret(userCode ?? ''), sessionHash: sessionHash(context, request) }
+    const opened = await findOpenedDeviceCode(context.db, key)
+    const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
+    if (!asked) return showForm(context, request, reply.code(404), typed, WRONG_CODE)
+    const approved = form.get('decision') === 'approve'
+    const denied = form.get('decision') === 'deny'
+    if (!denied && !(approved && digest(asked) === form.get('shown'))) {
+      return ask(context, request, reply, asked, session) // it has changed since it was shown
+    }
+    if (!(await decideDeviceCode(context.db, { ...key, userId: session.userId, approved, scope: asked.scope }))) {
+      return showForm(context, request, reply.code(404), typed, WRONG_CODE)
+    }
+    const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
+    context.log.info({ event: approved ? 'device_approved' : 'device_denied', ...facts }, 'device decided')
+    return sendPage(reply, 'device-done', { approved, clientName: nameOf(asked.client) })
+  }
+}
+
+const WRONG_CODE = 'This code is not right, or no longer. Your device can show a new one.'
+
+/** What a person is asked about a device. */
+interface Asked {
+  userCode: string
+  client: ClientRow
+  resource: ResourceRow
+  /** what is still to be had of what the device asked for */
+  scope: string[]
+}
+
+/** @throws {OAuthError} when the client has a metadata document, and it doesn't say now who the client is */
+async function findAsked(
+  context: Context,
+  request: FastifyRequest,
+  userCode: string,
+  opened: OpenedDeviceCode,
+): Promise<Asked | undefined> {
+  const client = await findClient(context, opened.clientId, { network: networkOf(request.ip, 48) })
+  const resource = await findResourceById(context.db, opened.resourceId)
+  if (client === undefined || client.disabled_at !== null || resource === undefined) return undefined
+  const scope = opened.scope.filter((requested) => resource.scopes.some(({ name }) => name === requested))
+  return { userCode, client, resource, scope }
+}
+
+function ask(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  asked: Asked,
+  session: Session,
+): FastifyReply {
+  const { basePath } = context.config
+  const { client, resource, scope, userCode } = asked
+  const code = displayUserCode(userCode)
+  const host = documentHost(client)
+  return sendPage(reply, 'consent', {
+    action: `${basePath}/device/decision`,
+    switchAction: `${basePath}/logout?${queryFor('device', new Map([['user_code', code]]))}`,
+    formToken: formToken(context, request, reply),
+    shown: digest(asked),
+    client: { name: nameOf(client), ...(host === undefined ? {} : { host }) },
+    redirect: { kind: 'device', name: code },
+    resource: { name: resource.name ?? resource.uri, uri: resource.uri },
+    newScopes: resource.scopes.filter(({ name }) => scope.includes(name)),
+    grantedScopes: [],
+    username: session.username,
+    impersonationWarning: true,
+  })
+}
+
+/** A digest of what the person judges: what is approved is what was seen. */
+function digest({ client, resource, scope }: Asked): string {
+  const seen = [client.id, client.name, resource.id, resource.name, resource.scopes, scope]
+  return createHash('sha256').update(JSON.stringify(seen)).digest('base64url')
+}
+
+function nameOf(client: ClientRow): string {
+  return client.name ?? 'An application without a name'
+}
+
+function sessionHash(context: Context, request: FastifyRequest): Buffer {
+  return hashSecret(sentSessionId(context, request) ?? '')
+}
+
+function toSignIn({ config }: Context, reply: FastifyReply, typed: string): FastifyReply {
+  const userCode = readUserCode(typed)
+  const parameters = new Map(userCode === undefined ? [] : [['user_code', displayUserCode(userCode)] as const])
+  return redirectTo(reply, `${config.basePath}/login?${queryFor('device', parameters)}`)
+}
+
+function showForm(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  typed: string,
+  problem?: string,
+): FastifyReply {
+  return sendPage(reply, 'device', {
+    action: `${context.config.basePath}/device`,
+    formToken: formToken(context, request, reply),
+    userCode: typed.slice(0, 20),
+    ...(problem === undefined ? {} : { problem }),
+  })
+}
