@@ -30,7 +30,8 @@ async function startCluster(): Promise<string> {
   postgres = await startEmbeddedPostgres({
     dataDirectory: folder,
     durable: false,
-    settings: { max_connections: '400' },
+    // a worker of autovacuum in a database that is being dropped can be ended by a superuser only, which we aren't
+    settings: { max_connections: '400', autovacuum: 'off' },
   })
   const { host, port, user, database } = postgres.connection
   return `postgres://${user}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`
