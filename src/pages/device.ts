@@ -4,7 +4,7 @@ import { documentHost, findClient } from '../clients/find.ts'
 import type { Context } from '../context.ts'
 import { networkOf } from '../operations/network.ts'
 import { displayUserCode, readUserCode } from '../protocol/device-code.ts'
-import { readParameters } from '../protocol/parameters.ts'
+import { type Parameters, readParameters } from '../protocol/parameters.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
 import { decideDeviceCode, findOpenedDeviceCode, type OpenedDeviceCode, openDeviceCode } from '../store/device-code.ts'
 import { findResourceById } from '../store/resource.ts'
@@ -27,44 +27,36 @@ export function showDevice(context: Context): RouteHandlerMethod {
 /** Opens the code for this session, and asks. From now on, no other session may decide. */
 export function openDevice(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
-    const form = readParameters(request.body)
-    const typed = form.get('user_code') ?? ''
-    const session = await readSession(context, request)
-    if (session === undefined) return toSignIn(context, reply, typed)
-    checkFormToken(context, request, form.get('form_token'))
+    const posted = await readForm(context, request, reply)
+    if (posted === undefined) return reply
+    const { typed, session, key, userCode } = posted
     const wait = await admitDeviceGuess(context, session.userId)
     if (wait !== undefined) {
       reply.code(429).header('retry-after', wait)
       return showForm(context, request, reply, typed, 'There were too many attempts. Please try again later.')
     }
-    const userCode = readUserCode(typed)
-    const opened = userCode && (await openDeviceCode(context.db, hashSecret(userCode), sessionHash(context, request)))
+    const opened = userCode && (await openDeviceCode(context.db, key.userCodeHash, key.sessionHash))
     const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
-    if (!asked) return showForm(context, request, reply.code(404), typed, WRONG_CODE)
-    return ask(context, request, reply, asked, session)
+    return asked ? ask(context, request, reply, asked, session) : refuseCode(context, request, reply, typed)
   }
 }
 
 /** The decision of the session that opened the code. */
 export function decideDevice(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
-    const form = readParameters(request.body)
-    const typed = form.get('user_code') ?? ''
-    const session = await readSession(context, request)
-    if (session === undefined) return toSignIn(context, reply, typed)
-    checkFormToken(context, request, form.get('form_token'))
-    const userCode = readUserCode(typed)
-    const key = { userCodeHash: hashSecret(userCode ?? ''), sessionHash: sessionHash(context, request) }
-    const opened = await findOpenedDeviceCode(context.db, key)
+    const posted = await readForm(context, request, reply)
+    if (posted === undefined) return reply
+    const { form, typed, session, key, userCode } = posted
+    const opened = userCode && (await findOpenedDeviceCode(context.db, key))
     const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
-    if (!asked) return showForm(context, request, reply.code(404), typed, WRONG_CODE)
+    if (!asked) return refuseCode(context, request, reply, typed)
     const approved = form.get('decision') === 'approve'
     const denied = form.get('decision') === 'deny'
     if (!denied && !(approved && digest(asked) === form.get('shown'))) {
       return ask(context, request, reply, asked, session) // it has changed since it was shown
     }
     if (!(await decideDeviceCode(context.db, { ...key, userId: session.userId, approved, scope: asked.scope }))) {
-      return showForm(context, request, reply.code(404), typed, WRONG_CODE)
+      return refuseCode(context, request, reply, typed)
     }
     const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
     context.log.info({ event: approved ? 'device_approved' : 'device_denied', ...facts }, 'device decided')
@@ -72,7 +64,45 @@ export function decideDevice(context: Context): RouteHandlerMethod {
   }
 }
 
-const WRONG_CODE = 'This code is not right, or no longer. Your device can show a new one.'
+/** What a person sent with the form of a code. */
+interface PostedCode {
+  form: Parameters
+  typed: string
+  /** `undefined` when what was typed can't be one */
+  userCode: string | undefined
+  /** of the row of the code, when this session may have it */
+  key: { userCodeHash: Buffer; sessionHash: Buffer }
+  session: Session
+}
+
+/**
+ * Reads the posted form of a person who is signed in.
+ *
+ * @returns `undefined` when nobody is: the browser has been sent to sign in
+ * @throws {OAuthError} when the form is not one that this browser was shown
+ */
+async function readForm(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<PostedCode | undefined> {
+  const form = readParameters(request.body)
+  const typed = form.get('user_code') ?? ''
+  const session = await readSession(context, request)
+  if (session === undefined) {
+    toSignIn(context, reply, typed)
+    return undefined
+  }
+  checkFormToken(context, request, form.get('form_token'))
+  const userCode = readUserCode(typed)
+  const sessionHash = hashSecret(sentSessionId(context, request) ?? '')
+  return { form, typed, userCode, key: { userCodeHash: hashSecret(userCode ?? ''), sessionHash }, session }
+}
+
+function refuseCode(context: Context, request: FastifyRequest, reply: FastifyReply, typed: string): FastifyReply {
+  const problem = 'This code is wrong, or no longer valid. Compare it with your device, or let that show a new one.'
+  return showForm(context, request, reply.code(404), typed, problem)
+}
 
 /** What a person is asked about a device. */
 interface Asked {
@@ -131,10 +161,6 @@ function digest({ client, resource, scope }: Asked): string {
 
 function nameOf(client: ClientRow): string {
   return client.name ?? 'An application without a name'
-}
-
-function sessionHash(context: Context, request: FastifyRequest): Buffer {
-  return hashSecret(sentSessionId(context, request) ?? '')
 }
 
 function toSignIn({ config }: Context, reply: FastifyReply, typed: string): FastifyReply {

@@ -44,7 +44,7 @@ let running: Promise<Browser> | undefined
  *
  * @param root the file's outermost test: the browser ends with it
  */
-export async function openBrowser(t: Test, root: Test): Promise<Visitor> {
+export async function openBrowser(t: Test, root: Test, { javaScript = true } = {}): Promise<Visitor> {
   if (executablePath === undefined) throw new Error(String(WITHOUT_BROWSER))
   if (running === undefined) {
     running = chromium.launch({
@@ -53,7 +53,7 @@ export async function openBrowser(t: Test, root: Test): Promise<Visitor> {
     })
     root.teardown(async () => (await running)?.close())
   }
-  const context = await (await running).newContext({ ignoreHTTPSErrors: true })
+  const context = await (await running).newContext({ ignoreHTTPSErrors: true, javaScriptEnabled: javaScript })
   t.teardown(() => context.close())
   const page = await context.newPage()
   page.setDefaultTimeout(20_000)
