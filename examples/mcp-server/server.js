@@ -113,7 +113,8 @@ async function authorize(request, response) {
   }
   // `aud`: a token that was issued for another server must not work here (RFC 8707 §2). Postern tells each resource
   // server about its own tokens alone; this line stays right if that is ever not so.
-  if (access.active && access.aud === metadata.resource) return access
+  // The slash of a root makes no difference: Gemini CLI wants it in the metadata, Postern leaves it away.
+  if (access.active && new URL(access.aud).href === resource.href) return access
   return challenge(response, 401, { error: 'invalid_token', scope: FIRST_SCOPE })
 }
 

@@ -1,55 +1,83 @@
 /**
  * What shipping MCP clients do (test/support/connectors.ts), from the MCP server's address that a person types to a
- * refreshed token: each looks for metadata in its own order, registers, authorizes, redeems and refreshes with its
- * own habits. The MCP server is examples/mcp-server.
+ * refreshed token: each looks for metadata in its own order, registers or names its metadata document, authorizes,
+ * redeems and refreshes with its own habits. The MCP server is examples/mcp-server; docs/connectors.md tells the
+ * outcome.
  */
 import t, { type Test } from 'tap'
+import type { Config } from '../../src/config.ts'
 import { protectedResourceMetadata } from '../../src/protocol/metadata.ts'
+import { makeKey } from '../support/assertion.ts'
 import { ConnectorRun } from '../support/connector-run.ts'
 import {
+  CHATGPT_BY_DOCUMENT,
   CLAUDE_AI,
+  CLAUDE_AI_BY_DOCUMENT,
   CLAUDE_CODE,
+  CLAUDE_CODE_BY_DOCUMENT,
   CODEX_CLI,
   CONNECTORS,
+  CONNECTORS_BY_DOCUMENT,
   type Connector,
   CURSOR,
+  DIFY,
   GEMINI_CLI,
+  GOOSE,
   MCP_REMOTE,
   VS_CODE,
+  VS_CODE_BY_DOCUMENT,
 } from '../support/connectors.ts'
 import { letTimePass } from '../support/database.ts'
 import { startExampleServer } from '../support/example-server.ts'
 import { pkce } from '../support/flow.ts'
 import { Person, textOf } from '../support/person.ts'
-import { addResource, addUser, freePort, startTestPostern, type TestPostern } from '../support/postern.ts'
+import { addResource, addUser, countRows, freePort, startTestPostern, type TestPostern } from '../support/postern.ts'
+import { openWebsites, type Websites } from '../support/websites.ts'
+
+/** The key of the one connector that has one. */
+const CHATGPT_KEY = await makeKey('RS256')
 
 const SCOPES = [
   { name: 'read', description: 'Read your notes' },
   { name: 'write', description: 'Add notes' },
 ]
 
-/** Postern, and the example MCP server as its first and so default resource. */
+/**
+ * Postern, the websites of the connectors, and the example MCP server as Postern's first and so default resource.
+ *
+ * @param namedAs how the MCP server names itself in its metadata
+ */
 async function startBoth(
   t: Test,
-  { issuerPath = '', resourcePath = '/mcp' }: { issuerPath?: string; resourcePath?: string },
-): Promise<{ postern: TestPostern; url: string }> {
+  {
+    issuerPath = '',
+    resourcePath = '/mcp',
+    namedAs = (url) => url,
+    ...overrides
+  }: Partial<Config> & { issuerPath?: string; resourcePath?: string; namedAs?: (url: string) => string } = {},
+): Promise<{ postern: TestPostern; url: string; websites: Websites }> {
+  const websites = await openWebsites(t)
+  for (const { document } of CONNECTORS_BY_DOCUMENT) if (document) websites.pages.set(document.client_id, document)
+  const { document: chatgpt } = CHATGPT_BY_DOCUMENT
+  websites.pages.set(String(chatgpt?.jwks_uri), { keys: [CHATGPT_KEY.publicJwk] })
   const port = await freePort()
-  const options = { port, issuer: `http://localhost:${port}${issuerPath}` }
-  const postern = await startTestPostern(t, options, { bare: true })
+  const options = { port, issuer: `http://localhost:${port}${issuerPath}`, ...overrides }
+  const postern = await startTestPostern(t, options, { bare: true, network: websites.network })
   await addUser(postern, 'alice')
   const url = `http://localhost:${await freePort()}${resourcePath}`
   const { id, secret } = await addResource(postern, url, SCOPES)
   await startExampleServer(t, {
     client_id: id,
     client_secret: secret,
-    protected_resource_metadata: protectedResourceMetadata(url, 'Notes', postern.issuer, ['read', 'write']).document,
+    protected_resource_metadata: protectedResourceMetadata(namedAs(url), 'Notes', postern.issuer, ['read', 'write'])
+      .document,
   })
-  return { postern, url }
+  return { postern, url, websites }
 }
 
 /** From nothing to the first tokens. */
 async function connect(t: Test, connector: Connector, url: string, person = new Person()) {
-  const run = await ConnectorRun.start(t, connector, url)
+  const run = await ConnectorRun.start(t, connector, url, CHATGPT_KEY)
   const { verifier, challenge } = pkce()
   const code = run.readAnswer(await person.authorize(run.authorizeUrl(challenge)))
   const { status, body } = await run.redeem(code, verifier)
@@ -75,9 +103,9 @@ async function statusAt(url: string, accessToken: unknown): Promise<number> {
 
 for (const issuerPath of ['', '/auth']) {
   t.test(`an issuer with the path "${issuerPath}"`, async (t) => {
-    const { url } = await startBoth(t, { issuerPath })
+    const { postern, url, websites } = await startBoth(t, { issuerPath })
     const person = new Person() // stays signed in
-    for (const connector of CONNECTORS) {
+    for (const connector of [...CONNECTORS, ...CONNECTORS_BY_DOCUMENT]) {
       t.test(`${connector.name} (as of ${connector.seen}) connects and refreshes`, async (t) => {
         const { run, tokens } = await connect(t, connector, url, person)
         t.equal(await statusAt(url, tokens.access_token), 200)
@@ -89,11 +117,48 @@ for (const issuerPath of ['', '/auth']) {
         t.equal(await statusAt(url, tokens.access_token), 401, 'the superseded access token has ended')
       })
     }
+    t.test('each document was fetched once, and nobody registered who has one', async (t) => {
+      const documents = CONNECTORS_BY_DOCUMENT.map(({ document }) => String(document?.client_id))
+      t.strictSame(
+        websites.fetched.filter((address) => documents.includes(address)),
+        documents,
+      )
+      t.equal(await countRows(postern, 'client'), CONNECTORS.length + documents.length)
+    })
   })
 }
 
+t.test('where documents are not accepted, connectors that have one register', async (t) => {
+  const { url, websites } = await startBoth(t, { metadataDocument: false })
+  const person = new Person()
+  for (const connector of [CLAUDE_AI_BY_DOCUMENT, CLAUDE_CODE_BY_DOCUMENT]) {
+    const { run, tokens } = await connect(t, connector, url, person)
+    t.not(run.client.client_id, connector.document?.client_id)
+    t.equal(await statusAt(url, tokens.access_token), 200, connector.name)
+  }
+  t.strictSame(websites.fetched, [])
+})
+
+t.test('where nobody may register, connectors that have a document connect', async (t) => {
+  const { url } = await startBoth(t, { registration: 'off' })
+  const { run, tokens } = await connect(t, VS_CODE_BY_DOCUMENT, url)
+  t.notOk('registration_endpoint' in run.metadata)
+  t.equal(await statusAt(url, tokens.access_token), 200)
+})
+
+t.test(
+  'for a host that drops iss, POSTERN_ISS_PARAMETER=off announces none and sends none (RFC 9207 §3)',
+  async (t) => {
+    const { url } = await startBoth(t, { issParameter: false })
+    for (const connector of [GOOSE, CHATGPT_BY_DOCUMENT]) {
+      const { run } = await connect(t, connector, url)
+      t.equal(run.metadata.authorization_response_iss_parameter_supported, false, connector.name)
+    }
+  },
+)
+
 t.test('habits of single connectors', async (t) => {
-  const { postern, url } = await startBoth(t, {})
+  const { postern, url } = await startBoth(t)
 
   t.test('Claude.ai posts consent twice: two redirects, each with a code that works', async (t) => {
     const person = new Person()
@@ -171,6 +236,17 @@ t.test('habits of single connectors', async (t) => {
     t.equal(new Set(answers.map(({ body }) => body.refresh_token)).size, 1)
   })
 
+  t.test('Claude Code is one client_id on every computer: what ends one grant leaves the others alive', async (t) => {
+    const alice = new Person()
+    const first = await connect(t, CLAUDE_CODE_BY_DOCUMENT, url, alice)
+    const second = await connect(t, CLAUDE_CODE_BY_DOCUMENT, url, alice)
+    t.equal(second.run.client.client_id, first.run.client.client_id)
+    await first.run.refresh(first.tokens.refresh_token)
+    await letTimePass(postern.db, 121)
+    t.equal((await first.run.refresh(first.tokens.refresh_token)).status, 400, 'a replay ends its own family')
+    t.equal((await second.run.refresh(second.tokens.refresh_token)).status, 200)
+  })
+
   t.test('Codex CLI presents a refresh token several generations old: it gets the current pair', async (t) => {
     const { run, tokens } = await connect(t, CODEX_CLI, url)
     let current = tokens.refresh_token
@@ -214,6 +290,21 @@ t.test('habits of single connectors', async (t) => {
     }
   })
 
+  t.test('Dify sees authorization_code among the grants, and so stays with it', async (t) => {
+    const { facts } = await ConnectorRun.start(t, DIFY, url)
+    t.ok(facts.grantTypes.includes('authorization_code'))
+  })
+
+  t.test('ChatGPT proves itself with its key: another key gets nothing, and burns nothing', async (t) => {
+    const { run, tokens } = await connect(t, CHATGPT_BY_DOCUMENT, url)
+    const stranger = await makeKey('RS256', String(CHATGPT_KEY.publicJwk.kid))
+    const thief = await ConnectorRun.start(t, CHATGPT_BY_DOCUMENT, url, stranger)
+    const refused = await thief.refresh(tokens.refresh_token)
+    t.equal(refused.status, 401)
+    t.equal(refused.body.error, 'invalid_client')
+    t.equal((await run.refresh(tokens.refresh_token)).status, 200)
+  })
+
   t.test('mcp-remote looks at /authorize before the browser does: it sees no error', async (t) => {
     const run = await ConnectorRun.start(t, MCP_REMOTE, url)
     const response = await fetch(run.authorizeUrl(pkce().challenge), {
@@ -234,18 +325,23 @@ t.test('habits of single connectors', async (t) => {
   })
 })
 
-t.test('an MCP server at the root of its host', async (t) => {
-  const { url } = await startBoth(t, { resourcePath: '' })
-  for (const connector of [GEMINI_CLI, CLAUDE_CODE, CLAUDE_AI]) {
-    t.test(`${connector.name} names it with or without the slash`, async (t) => {
-      const { tokens } = await connect(t, connector, url)
-      t.equal(await statusAt(url, tokens.access_token), 200)
-    })
-  }
-})
+for (const [how, namedAs, connectors] of [
+  ['as Postern prints it', (url: string) => url, [CLAUDE_CODE, CLAUDE_AI]],
+  ['with the slash, as Gemini CLI wants it', (url: string) => `${url}/`, [GEMINI_CLI, CLAUDE_CODE, CLAUDE_AI]],
+] as const) {
+  t.test(`an MCP server at the root of its host that names itself ${how}`, async (t) => {
+    const { url } = await startBoth(t, { resourcePath: '', namedAs })
+    for (const connector of connectors) {
+      t.test(`${connector.name} names it with or without the slash`, async (t) => {
+        const { tokens } = await connect(t, connector, url)
+        t.equal(await statusAt(url, tokens.access_token), 200)
+      })
+    }
+  })
+}
 
 t.test('what a page says of a connector that was removed', async (t) => {
-  const { postern, url } = await startBoth(t, {})
+  const { postern, url } = await startBoth(t)
   const run = await ConnectorRun.start(t, MCP_REMOTE, url)
   await postern.db.deleteFrom('client').where('id', '=', String(run.client.client_id)).execute()
   const response = await fetch(run.authorizeUrl(pkce().challenge), { headers: { accept: 'text/html' } })

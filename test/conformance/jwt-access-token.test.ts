@@ -121,6 +121,7 @@ t.test('oauth4webapi and openid-client read signed introspection answers (RFC 97
     openid.ClientSecretPost(secret),
   )
   openid.allowInsecureRequests(configuration)
+  openid.enableNonRepudiationChecks(configuration) // it verifies the signature
   t.match(await openid.tokenIntrospection(configuration, token), { active: true, scope: 'read write' })
   t.same(await openid.tokenIntrospection(configuration, 'garbage'), { active: false })
 })

@@ -1,8 +1,11 @@
 import t from 'tap'
+import { clientAdd, clientSet, clientShow } from '../../src/admin/client.ts'
 import { letTimePass } from '../support/database.ts'
 import { authorizeUrl, pkce, post, redeem } from '../support/flow.ts'
+import { APP } from '../support/metadata-documents.ts'
 import { Person, textOf } from '../support/person.ts'
 import { addClient, addResource, RESOURCE, startTestPostern, type TestPostern } from '../support/postern.ts'
+import { startWithWebsites } from '../support/websites.ts'
 
 const CALLBACK = 'https://app.example/callback'
 
@@ -74,8 +77,15 @@ t.test('a link that contradicts the pushed request goes back with an error (RFC 
     { state: 'other' },
     { resource: 'https://other.example/api' },
     { prompt: 'none' },
+    { redirect_uri: 'https://evil.example/callback' },
+    { code_challenge: pkce().challenge },
+    { code_challenge_method: 'plain' },
+    { response_type: 'token' },
+    { response_mode: 'fragment' },
+    { dpop_jkt: pkce().challenge },
   ]) {
     const answer = await new Person().authorize(authorizePushed(postern, client.client_id, body.request_uri, changed))
+    t.equal(`${answer.origin}${answer.pathname}`, CALLBACK, 'it goes where the pushed request says')
     t.match(
       Object.fromEntries(answer.searchParams),
       { error: 'invalid_request', state: 'pushed state' },
@@ -113,22 +123,68 @@ t.test('prompt=login in a pushed request is met by signing in since (OpenID Conn
   t.ok(answer.searchParams.get('code'))
 })
 
-t.test('a client that has to push can’t send its request in the link (RFC 9126 §5)', async (t) => {
-  const postern = await startTestPostern(t)
-  const client = await addClient(postern, { redirectUris: [CALLBACK] })
-  await postern.db
-    .updateTable('client')
-    .set({ require_pushed_authorization_requests: true })
-    .where('id', '=', client.client_id)
-    .execute()
+/** Whether a request in the link is refused, and a pushed one is not. */
+async function mustPush(postern: TestPostern, clientId: string): Promise<boolean> {
+  const client = { client_id: clientId, redirect_uris: [CALLBACK] }
   const answer = await new Person().authorize(authorizeUrl(postern, client, pkce().challenge))
-  t.match(Object.fromEntries(answer.searchParams), { error: 'invalid_request' })
-  const { body } = await push(postern, client.client_id)
-  t.ok(
-    (await new Person().authorize(authorizePushed(postern, client.client_id, body.request_uri))).searchParams.get(
-      'code',
-    ),
+  const { body } = await push(postern, clientId)
+  const pushed = await new Person().authorize(authorizePushed(postern, clientId, body.request_uri))
+  if (!pushed.searchParams.has('code')) throw new Error(`pushed in vain: ${pushed.search}`)
+  return answer.searchParams.get('error') === 'invalid_request'
+}
+
+t.test('a client may register that it has to push its requests, and take that back (RFC 9126 §6)', async (t) => {
+  const postern = await startTestPostern(t)
+  const metadata = { redirect_uris: [CALLBACK], token_endpoint_auth_method: 'none' }
+  const headers = { 'content-type': 'application/json' }
+  const send = async (address: string, method: string, body: object, more: object = {}) => {
+    const response = await fetch(address, { method, headers: { ...headers, ...more }, body: JSON.stringify(body) })
+    return (await response.json()) as Record<string, string>
+  }
+  const demanding = { ...metadata, require_pushed_authorization_requests: true }
+  const registered = await send(`${postern.issuer}/register`, 'POST', demanding)
+  const { client_id = '', registration_client_uri = '', registration_access_token } = registered
+  t.equal(registered.require_pushed_authorization_requests, true)
+  t.equal(await mustPush(postern, client_id), true)
+  const authorization = `Bearer ${registration_access_token}`
+  const replaced = await send(registration_client_uri, 'PUT', { ...metadata, client_id }, { authorization })
+  t.notOk('require_pushed_authorization_requests' in replaced)
+  t.equal(await mustPush(postern, client_id), false)
+
+  // an operator's word comes before the client's
+  const { config } = postern.context
+  await clientSet(config, client_id, { requirePar: true })
+  await send(registration_client_uri, 'PUT', { ...metadata, client_id }, { authorization })
+  t.equal(await mustPush(postern, client_id), true)
+  await clientSet(config, client_id, { requirePar: false })
+  await send(registration_client_uri, 'PUT', { ...demanding, client_id }, { authorization })
+  t.equal(await mustPush(postern, client_id), false)
+  t.match(
+    await send(`${postern.issuer}/register`, 'POST', { ...metadata, require_pushed_authorization_requests: 'yes' }),
+    { error: 'invalid_client_metadata' },
   )
+})
+
+t.test('an operator may add a client that has to push its requests', async (t) => {
+  const postern = await startTestPostern(t)
+  const { config } = postern.context
+  const options = { name: 'App', redirectUri: [CALLBACK], authMethod: 'none', requirePar: true }
+  const added = (await clientAdd(config, options)).json as Record<string, string>
+  const { client_id = '' } = added
+  t.equal(added.require_pushed_authorization_requests, true)
+  t.equal(await mustPush(postern, client_id), true)
+  t.match((await clientShow(config, client_id)).json, { require_pushed_authorization_requests: true })
+  await clientSet(config, client_id, { requirePar: false })
+  t.equal(await mustPush(postern, client_id), false)
+})
+
+t.test('a metadata document may say that its client has to push its requests', async (t) => {
+  const { postern, websites } = await startWithWebsites(t)
+  websites.pages.set(APP.client_id, { ...APP, require_pushed_authorization_requests: true })
+  t.equal(await mustPush(postern, APP.client_id), true)
+  websites.pages.set(APP.client_id, APP)
+  await letTimePass(postern.db, 86_400)
+  t.equal(await mustPush(postern, APP.client_id), false)
 })
 
 t.test('what means nothing is not kept, and contradicts nothing (RFC 6749 §3.1)', async (t) => {

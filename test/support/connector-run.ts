@@ -1,5 +1,7 @@
 import type { Test } from 'tap'
+import { assertionBy, type ClientKey } from './assertion.ts'
 import type { Connector, Facts } from './connectors.ts'
+import { basic } from './credentials.ts'
 import { freePort } from './postern.ts'
 import { problemsOf } from './schemas.ts'
 
@@ -14,22 +16,35 @@ export class ConnectorRun {
   readonly metadata: Json
   readonly client: Json
   readonly #t: Test
+  readonly #key: ClientKey | undefined
 
-  private constructor(t: Test, connector: Connector, facts: Facts, metadata: Json, client: Json) {
+  private constructor(
+    t: Test,
+    connector: Connector,
+    facts: Facts,
+    { metadata, client, key }: { metadata: Json; client: Json; key: ClientKey | undefined },
+  ) {
     this.#t = t
     this.connector = connector
     this.facts = facts
     this.metadata = metadata
     this.client = client
+    this.#key = key
   }
 
-  /** From the MCP server's address to a registered client. */
-  static async start(t: Test, connector: Connector, url: string): Promise<ConnectorRun> {
+  /**
+   * From the MCP server's address to a client that the server knows, or can come to know.
+   *
+   * @param key of a connector whose document says `private_key_jwt`
+   */
+  static async start(t: Test, connector: Connector, url: string, key?: ClientKey): Promise<ConnectorRun> {
     const challenge = await send(t, connector, url, { method: connector.probe })
     t.equal(challenge.status, 401)
     const header = challenge.headers.get('www-authenticate') ?? ''
     const resourceMetadata = await send(t, connector, /resource_metadata="([^"]+)"/.exec(header)?.[1] ?? '')
-    const [issuer = ''] = ((await resourceMetadata.json()) as { authorization_servers: string[] }).authorization_servers
+    const resource = (await resourceMetadata.json()) as { resource: string; authorization_servers: string[] }
+    if (connector.demandedResource) t.equal(resource.resource, connector.demandedResource(url))
+    const [issuer = ''] = resource.authorization_servers
     const metadata = await discover(t, connector, issuer)
     const facts: Facts = {
       url,
@@ -38,20 +53,8 @@ export class ConnectorRun {
       grantTypes: metadata.grant_types_supported as string[],
       port: await freePort(),
     }
-    const request = connector.registration(facts)
-    const registered = await send(t, connector, String(metadata.registration_endpoint), {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(request),
-    })
-    t.equal(registered.status, 201)
-    const client = (await registered.json()) as Json
-    t.strictSame(await problemsOf('registration', client), [])
-    t.strictSame(client.redirect_uris, request.redirect_uris)
-    t.equal('client_secret' in client, connector.authentication !== 'none')
-    const { token_endpoint_auth_method: method } = request
-    if (method !== undefined) t.equal(client.token_endpoint_auth_method, method)
-    return new ConnectorRun(t, connector, facts, metadata, client)
+    const client = documentFor(connector, metadata) ?? (await register(t, connector, metadata, facts))
+    return new ConnectorRun(t, connector, facts, { metadata, client, key })
   }
 
   get redirectUri(): string {
@@ -76,7 +79,8 @@ export class ConnectorRun {
     const t = this.#t
     t.equal(answer.href.split('?')[0], this.redirectUri)
     t.equal(answer.searchParams.get('state'), this.connector.authorize(this.facts).state ?? null)
-    t.strictSame(answer.searchParams.getAll('iss'), [this.metadata.issuer])
+    const announced = this.metadata.authorization_response_iss_parameter_supported === true
+    t.strictSame(answer.searchParams.getAll('iss'), announced ? [this.metadata.issuer] : [])
     t.type(answer.searchParams.get('code'), 'string')
     return String(answer.searchParams.get('code'))
   }
@@ -97,27 +101,59 @@ export class ConnectorRun {
   }
 
   async #token(fields: Record<string, string>): Promise<{ status: number; body: Json }> {
-    const { client_id: id, client_secret: secret } = this.client as Record<string, string>
-    const { authentication } = this.connector
-    const body = new URLSearchParams({
-      ...fields,
-      ...(authentication === 'basic' ? {} : { client_id: String(id) }),
-      ...(authentication === 'post' ? { client_secret: String(secret) } : {}),
-    })
-    const basic = `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
+    const { parameters, headers } = await this.#credentials()
     const response = await send(this.#t, this.connector, String(this.metadata.token_endpoint), {
       method: 'POST',
-      body: body.toString(),
-      headers: {
-        'content-type': 'application/x-www-form-urlencoded',
-        accept: 'application/json',
-        ...(authentication === 'basic' ? { authorization: basic } : {}),
-      },
+      body: new URLSearchParams({ ...fields, ...parameters }).toString(),
+      headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...headers },
     })
     const answer = (await response.json()) as Json
     this.#t.strictSame(await problemsOf(response.ok ? 'tokens' : 'error', answer), [])
     return { status: response.status, body: answer }
   }
+
+  /** What says who it is at the token endpoint. */
+  async #credentials(): Promise<{ parameters: Record<string, string>; headers: Record<string, string> }> {
+    const { client_id, client_secret, token_endpoint_auth_method: method } = this.client as Record<string, string>
+    const id = { client_id: String(client_id) }
+    if (method === 'private_key_jwt') {
+      if (this.#key === undefined) throw new Error(`${this.connector.name} needs a key`)
+      const aud = this.metadata.token_endpoint
+      const issuer = String(this.metadata.issuer)
+      return {
+        parameters: { ...id, ...(await assertionBy({ issuer }, id.client_id, this.#key, { aud })) },
+        headers: {},
+      }
+    }
+    if (client_secret === undefined) return { parameters: id, headers: {} }
+    if (this.connector.authentication === 'post') return { parameters: { ...id, client_secret }, headers: {} }
+    return { parameters: {}, headers: { authorization: basic(id.client_id, client_secret) } }
+  }
+}
+
+/** The client that a connector's document makes it, if the server takes documents and what this one says. */
+function documentFor({ document }: Connector, metadata: Json): Json | undefined {
+  if (document === undefined || metadata.client_id_metadata_document_supported !== true) return undefined
+  const methods = metadata.token_endpoint_auth_methods_supported as unknown[]
+  return methods.includes(document.token_endpoint_auth_method) ? document : undefined
+}
+
+/** Registers; the answer is checked. */
+async function register(t: Test, connector: Connector, metadata: Json, facts: Facts): Promise<Json> {
+  const request = connector.registration(facts)
+  const registered = await send(t, connector, String(metadata.registration_endpoint), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(request),
+  })
+  t.equal(registered.status, 201)
+  const client = (await registered.json()) as Json
+  t.strictSame(await problemsOf('registration', client), [])
+  t.strictSame(client.redirect_uris, request.redirect_uris)
+  t.equal('client_secret' in client, connector.authentication !== 'none')
+  const { token_endpoint_auth_method: method } = request
+  if (method !== undefined) t.equal(client.token_endpoint_auth_method, method)
+  return client
 }
 
 /** Looks for the metadata in the connector's order: what isn't there is a 404 in JSON, never a page or a redirect. */

@@ -1,4 +1,13 @@
 import { createHash } from 'node:crypto'
+import {
+  CHATGPT as CHATGPT_DOCUMENT,
+  CLAUDE_CODE as CLAUDE_CODE_DOCUMENT,
+  CLAUDE as CLAUDE_DOCUMENT,
+  CODEX as CODEX_DOCUMENT,
+  GOOSE as GOOSE_DOCUMENT,
+  type MetadataDocument,
+  VS_CODE as VS_CODE_DOCUMENT,
+} from './metadata-documents.ts'
 
 /**
  * What shipping MCP clients send, as of 2026-11: from their sources where these are public, otherwise from what
@@ -10,15 +19,19 @@ export interface Connector {
   seen: string
   /** how it finds out that a token is needed */
   probe: 'POST' | 'HEAD'
+  /** the `resource` that it demands of the MCP server's metadata; others take what the address begins with */
+  demandedResource?: (url: string) => string
   /** where it looks for the metadata of an issuer, in order */
   discovery: (issuer: URL) => string[]
+  /** the metadata document that it prefers to a registration, where the server says that it takes documents */
+  document?: MetadataDocument
   /** its registration request */
   registration: (facts: Facts) => { redirect_uris: string[] } & Record<string, unknown>
   /** where it wants the browser to come back: native ones take a free port each time */
   redirectUri: (facts: Facts) => string
   /** parameters of the authorization request beside those that all send; an empty text is sent as such */
   authorize: (facts: Facts) => Record<string, string>
-  /** how it authenticates at the token endpoint: `basic` without percent-encoding, as most do */
+  /** how it authenticates when it has registered: `basic` without percent-encoding, as most do */
   authentication: 'none' | 'basic' | 'post'
   /** parameters of the token request, and of the refresh request, beside those that all send */
   redeem: (facts: Facts) => Record<string, string>
@@ -283,6 +296,7 @@ export const GEMINI_CLI: Connector = {
   name: 'Gemini CLI',
   seen: '2026-11',
   probe: 'HEAD',
+  demandedResource: (url) => new URL(url).href, // to the letter, with the slash of a root
   discovery: rootLast,
   registration: ({ port }) => ({
     client_name: 'Gemini CLI MCP Client',
@@ -380,6 +394,56 @@ export const CONNECTORS: Connector[] = [
   DIFY_WITH_SECRET,
   LIBRE_CHAT,
   GOOSE,
+]
+
+/** The same with the metadata documents that they publish, which some of them prefer by now. */
+export const CLAUDE_AI_BY_DOCUMENT: Connector = {
+  ...CLAUDE_AI,
+  name: 'Claude.ai by its document',
+  document: CLAUDE_DOCUMENT,
+}
+
+export const CLAUDE_CODE_BY_DOCUMENT: Connector = {
+  ...CLAUDE_CODE,
+  name: 'Claude Code by its document',
+  document: CLAUDE_CODE_DOCUMENT,
+}
+
+/** With a key of its own: it proves itself to the token endpoint's address. */
+export const CHATGPT_BY_DOCUMENT: Connector = {
+  ...CHATGPT,
+  name: 'ChatGPT by its document',
+  document: CHATGPT_DOCUMENT,
+  redirectUri: () => 'https://chatgpt.com/connector/oauth/7f3a9c1e',
+}
+
+/** Its callback is the same for all MCP servers, since a document can't hold them all. */
+export const CODEX_CLI_BY_DOCUMENT: Connector = {
+  ...CODEX_CLI,
+  name: 'Codex CLI by its document',
+  document: CODEX_DOCUMENT,
+  redirectUri: ({ port }) => `http://127.0.0.1:${port}/callback`,
+}
+
+export const VS_CODE_BY_DOCUMENT: Connector = {
+  ...VS_CODE,
+  name: 'VS Code by its document',
+  document: VS_CODE_DOCUMENT,
+}
+
+export const GOOSE_BY_DOCUMENT: Connector = {
+  ...GOOSE,
+  name: 'Goose by its document',
+  document: GOOSE_DOCUMENT,
+}
+
+export const CONNECTORS_BY_DOCUMENT: Connector[] = [
+  CLAUDE_AI_BY_DOCUMENT,
+  CLAUDE_CODE_BY_DOCUMENT,
+  CHATGPT_BY_DOCUMENT,
+  CODEX_CLI_BY_DOCUMENT,
+  VS_CODE_BY_DOCUMENT,
+  GOOSE_BY_DOCUMENT,
 ]
 
 /** The part of Codex's callback that depends on the MCP server. */

@@ -76,6 +76,18 @@ export const VS_CODE: MetadataDocument = {
   token_endpoint_auth_method: 'none',
 }
 
+/** Both addresses of loopback, and not the name. */
+export const GOOSE: MetadataDocument = {
+  client_id: 'https://goose-docs.ai/oauth/client-metadata.json',
+  client_name: 'goose',
+  logo_uri: 'https://goose-docs.ai/img/logo_light.png',
+  redirect_uris: ['http://127.0.0.1/oauth_callback', 'http://[::1]/oauth_callback'],
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  token_endpoint_auth_method: 'none',
+  code_challenge_methods_supported: ['S256'],
+}
+
 /** With the redirect URI that each one really sends. */
 export const CONNECTORS: { document: MetadataDocument; redirectUri: string }[] = [
   { document: CLAUDE, redirectUri: 'https://claude.ai/api/mcp/auth_callback' },
@@ -83,6 +95,7 @@ export const CONNECTORS: { document: MetadataDocument; redirectUri: string }[] =
   { document: CHATGPT, redirectUri: 'https://chatgpt.com/connector/oauth/7f3a9c1e' },
   { document: CODEX, redirectUri: 'http://127.0.0.1:45678/callback' },
   { document: VS_CODE, redirectUri: 'http://127.0.0.1:33418/' },
+  { document: GOOSE, redirectUri: 'http://127.0.0.1:50123/oauth_callback' },
 ]
 
 /** A public client of nobody in particular. */

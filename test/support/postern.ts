@@ -1,5 +1,6 @@
 import { createServer as createTcpServer } from 'node:net'
 import type { FastifyInstance } from 'fastify'
+import type { JWK } from 'jose'
 import { sql } from 'kysely'
 import type { Test } from 'tap'
 import { createFetchJson, type Network } from '../../src/clients/fetch-json.ts'
@@ -8,6 +9,8 @@ import { type Config, readConfig } from '../../src/config.ts'
 import type { Context } from '../../src/context.ts'
 import { createSigningKeys } from '../../src/keys/signing-keys.ts'
 import { createLog } from '../../src/operations/log.ts'
+import type { ClientAuthenticationMethod } from '../../src/protocol/client-authentication.ts'
+import type { ClientKeys } from '../../src/protocol/client-metadata.ts'
 import { createServer } from '../../src/server.ts'
 import type { ResourceScope, TokenFormat } from '../../src/store/database.ts'
 import { insertResource } from '../../src/store/resource.ts'
@@ -99,7 +102,9 @@ export async function addClient(
   postern: TestPostern,
   options: {
     redirectUris: string[]
-    tokenEndpointAuthMethod?: 'none' | 'client_secret_basic' | 'client_secret_post'
+    tokenEndpointAuthMethod?: ClientAuthenticationMethod
+    /** of a client that authenticates with `private_key_jwt` */
+    keys?: { jwks: JWK[] }
     grantTypes?: string[]
     boundScope?: string[]
     dpopBoundAccessTokens?: boolean
@@ -113,6 +118,7 @@ export async function addClient(
     grantTypes: options.grantTypes ?? ['authorization_code', 'refresh_token'],
     defaultScope: undefined,
     dpopBoundAccessTokens: options.dpopBoundAccessTokens ?? false,
+    keys: options.keys as ClientKeys | undefined,
     description: {},
   }
   const bounds = { boundScope: options.boundScope ?? null, resourceIds: null }
