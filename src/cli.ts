@@ -184,6 +184,7 @@ command(
   .option('--jwks <FILE>', 'for private_key_jwt: a file with its public keys, {"keys":[…]}')
   .option('--jwks-uri <URL>', 'for private_key_jwt: where it publishes its keys; they may change there')
   .option('--dpop-bound', 'it gets tokens with a DPoP proof alone, bound to its key (default: it may choose)')
+  .option('--require-par', 'it has to push its authorization requests (RFC 9126; default: it may choose)')
   .action(answer((options: ClientOptions) => clientAdd(readConfig(), options)))
 
 lifetimes(

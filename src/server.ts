@@ -58,7 +58,10 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     machines.get(`${base}/jwks`, jwks(context))
     machines.post(`${base}/token`, token(context))
     machines.post(`${base}/revoke`, revoke(context))
-    for (const path of ['/jwks', '/token', '/revoke', '/.well-known/*']) machines.options(`${base}${path}`, preflight)
+    machines.post(`${base}/par`, pushedAuthorizationRequest(context))
+    for (const path of ['/jwks', '/token', '/revoke', '/par', '/.well-known/*']) {
+      machines.options(`${base}${path}`, preflight)
+    }
     if (base !== '') machines.options('/.well-known/*', preflight)
   })
   if (config.registration !== 'off') {
@@ -72,12 +75,11 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
       machines.options(`${base}/register`, preflight)
     })
   }
-  // … and these not.
+  // … and these not: resource servers, devices and orchestrators are no pages.
   await server.register(async (machines) => {
     await acceptForms(machines)
     machines.post(`${base}/introspect`, introspect(context))
     machines.post(`${base}/device_authorization`, deviceAuthorization(context))
-    machines.post(`${base}/par`, pushedAuthorizationRequest(context))
     machines.get(`${base}/health/live`, live())
     machines.get(`${base}/health/ready`, ready(context))
   })

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { mustPush } from '../clients/authorization-request.ts'
 import { keySetSchema } from '../clients/key-set.ts'
 import { registerClient } from '../clients/register.ts'
 import type { Config } from '../config.ts'
@@ -11,7 +12,7 @@ import {
 } from '../protocol/client-metadata.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { redirectUriProblem } from '../protocol/redirect-uri.ts'
-import { isScopeName } from '../protocol/scope.ts'
+import { isScopeName, readScope } from '../protocol/scope.ts'
 import {
   type ClientChanges,
   findClient,
@@ -42,6 +43,7 @@ export interface ClientOptions {
   jwks?: string
   jwksUri?: string
   dpopBound?: boolean
+  requirePar?: boolean
 }
 
 /** `postern client add` */
@@ -128,6 +130,7 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
       ...(client.jwks_uri === null ? {} : { jwks_uri: client.jwks_uri }),
       grant_types: client.grant_types,
       dpop_bound_access_tokens: client.dpop_bound_access_tokens,
+      require_pushed_authorization_requests: mustPush(client),
       default_scopes: client.default_scope,
       scopes: client.bound_scope,
       resources,
@@ -150,7 +153,7 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
         scopes: client.bound_scope?.join(' ') ?? 'all',
         resources: resources ?? 'all',
         ...(resources?.length === 0 ? { resources: 'none: all that it was bound to have been removed' } : {}),
-        ...(client.require_pushed_authorization_requests ? { 'pushed requests': 'required' } : {}),
+        ...(mustPush(client) ? { 'pushed requests': 'required' } : {}),
         ...lifetimeFacts(client),
         'registered by': REGISTERED_BY[client.registration],
         ...(client.registration_source === null ? {} : { 'registered from': client.registration_source }),
@@ -174,12 +177,12 @@ export async function clientSet(config: Config, id: string, options: ClientChang
   const changes: ClientChanges = {
     ...readLifetimes(options),
     ...(options.scope === undefined ? {} : { bound_scope: readBoundScope(options.scope) }),
-    ...(options.requirePar === undefined ? {} : { require_pushed_authorization_requests: options.requirePar }),
+    ...(options.requirePar === undefined ? {} : { must_push_requests: options.requirePar }),
   }
   if (Object.keys(changes).length === 0) throw new AdminError('Nothing to change was named; see --help.')
   await withDatabase(config, async (db) => {
     demandClient(id, await findClient(db, id))
-    await updateClient(db, id, changes)
+    await updateClient(db, id, changes, config.accessTokenSeconds)
   })
   return clientShow(config, id)
 }
@@ -265,6 +268,10 @@ function readScopeNames(options: string[]): string[] {
   const names = options.flatMap((option) => option.split(' ')).filter((name) => name !== '')
   const wrong = names.find((name) => !isScopeName(name))
   if (wrong !== undefined) throw new AdminError(`"${wrong}" can't be a scope.`)
+  const meaningless = names.find((name) => readScope(name) === undefined)
+  if (meaningless !== undefined) {
+    throw new AdminError(`The scope ${meaningless} belongs to OpenID Connect and means nothing here.`)
+  }
   return names
 }
 
@@ -288,6 +295,7 @@ function readMetadata(config: Config, options: ClientOptions): ClientMetadata {
     token_endpoint_auth_method: options.authMethod,
     ...readKeyOptions(options),
     dpop_bound_access_tokens: options.dpopBound,
+    require_pushed_authorization_requests: options.requirePar,
     scope: scope.join(' '),
   })
   const missing = grant.find((name) => !metadata.grantTypes.includes(name))

@@ -13,6 +13,7 @@ import {
   setResourceSecret,
   updateResource,
 } from '../store/resource.ts'
+import { noteConfiguredLifetime } from '../store/signing-key.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
@@ -52,6 +53,7 @@ export async function resourceAdd(config: Config, typed: string, options: Resour
         `${uri} has been added before: postern resource rotate-secret ${uri} makes a new secret, postern resource remove ${uri} takes it away.`,
       )
     }
+    await noteConfiguredLifetime(db, config.accessTokenSeconds)
     const added = await demandResource(db, uri)
     return { added, twin: await findResource(db, resourceCandidates(uri).slice(1)) }
   })
@@ -129,7 +131,7 @@ export async function resourceSet(config: Config, reference: string, options: Re
   if (Object.keys(changes).length === 0 && !isDefault) throw new AdminError('Nothing to change was named; see --help.')
   const resource = await withDatabase(config, async (db) => {
     const { id } = await demandResource(db, reference)
-    await updateResource(db, id, changes, isDefault)
+    await updateResource(db, id, changes, isDefault, config.accessTokenSeconds)
     return demandResource(db, id)
   })
   return {

@@ -52,11 +52,17 @@ export async function proveClient(context: Context, sent: Parameters, network: s
     network,
     beforeFetch: () => checkBeforeFetch(context, parameters),
   })
-  if (client === undefined)
-    throw new OAuthError('invalid_client', 'this client is not registered here', 'client_unknown')
-  if (client.disabled_at !== null) throw new OAuthError('invalid_client', 'this client is disabled', 'client_disabled')
+  if (client === undefined || client.disabled_at !== null) {
+    const reason = client === undefined ? 'client_unknown' : 'client_disabled'
+    throw new OAuthError('invalid_client', 'this client is not registered here', reason)
+  }
   const target = proveRedirectTarget(client.redirect_uris, parameters)
   return { client, target, sent, parameters, pushedAt }
+}
+
+/** Whether a client has to push its authorization requests (RFC 9126 §6): an operator decides, or else its metadata. */
+export function mustPush(client: ClientRow): boolean {
+  return client.must_push_requests ?? client.require_pushed_authorization_requests
 }
 
 async function findPushed(

@@ -12,6 +12,9 @@ const LONGEST_HEADERS = 16 * 1024 // bytes
 /** Fetches under way in this process; each may take WHOLE_SECONDS of memory and sockets. */
 const MOST_AT_ONCE = 20
 
+/** Of these from one host: one that answers slowly leaves room for all others. */
+const MOST_AT_ONCE_FROM_HOST = 5
+
 /** Codes of look-ups whose answer is that there is nothing, or can't be. Any other says nothing about the name. */
 const NOTHING_THERE: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME'])
 
@@ -40,7 +43,8 @@ export interface FetchedJson {
  * Fetches a JSON document of at most so many bytes.
  *
  * @throws {FetchError}
- * @throws {OAuthError} `temporarily_unavailable` when too much is being fetched already: no fault of this document
+ * @throws {OAuthError} `temporarily_unavailable` when too much is being fetched already, from all hosts or from this
+ *   one: no fault of this document
  */
 export type FetchJson = (url: string, mostBytes: number) => Promise<FetchedJson>
 
@@ -93,7 +97,7 @@ function isNothingThere(error: unknown): boolean {
  * @param allowLoopback for development: loopback counts as public, and http is allowed there
  */
 export function createFetchJson(allowLoopback: boolean, network: Network = SYSTEM): FetchJson {
-  let underWay = 0
+  const hostsUnderWay: string[] = []
   const fetchJson: FetchJson = async (text, mostBytes) => {
     const url = new URL(text)
     const tooLate = AbortSignal.timeout((network.seconds ?? WHOLE_SECONDS) * 1000)
@@ -114,15 +118,17 @@ export function createFetchJson(allowLoopback: boolean, network: Network = SYSTE
     }
   }
   return async (text, mostBytes) => {
-    if (underWay >= MOST_AT_ONCE) {
+    const host = new URL(text).hostname
+    const fromHost = hostsUnderWay.filter((other) => other === host).length
+    if (hostsUnderWay.length >= MOST_AT_ONCE || fromHost >= MOST_AT_ONCE_FROM_HOST) {
       const options = { retryAfterSeconds: 5 }
       throw new OAuthError('temporarily_unavailable', 'too much is being fetched right now', 'fetches_busy', options)
     }
-    underWay += 1
+    hostsUnderWay.push(host)
     try {
       return await fetchJson(text, mostBytes)
     } finally {
-      underWay -= 1
+      hostsUnderWay.splice(hostsUnderWay.indexOf(host), 1)
     }
   }
 }

@@ -54,6 +54,7 @@ const requestSchema = z.object({
   software_version: description,
   application_type: description,
   dpop_bound_access_tokens: flag,
+  require_pushed_authorization_requests: flag,
   jwks: keySetSchema.nullish().transform((value) => value ?? undefined),
   jwks_uri: text,
   token_endpoint_auth_signing_alg: text,

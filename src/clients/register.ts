@@ -4,6 +4,7 @@ import type { ClientDescription, ClientMetadata } from '../protocol/client-metad
 import { insertClient, type ReplacedMetadata } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
+import { mustPush } from './authorization-request.ts'
 
 /** Unused clients that are kept for one network; the oldest of more than these are removed. */
 export const UNUSED_KEPT_PER_NETWORK = 1000
@@ -30,6 +31,7 @@ export interface ClientInformation extends ClientDescription {
   response_types: string[]
   scope?: string
   dpop_bound_access_tokens?: true
+  require_pushed_authorization_requests?: true
   jwks?: { keys: PublicJwk[] }
   jwks_uri?: string
   token_endpoint_auth_signing_alg?: string
@@ -84,6 +86,7 @@ export function storedMetadata(metadata: ClientMetadata, secretHash: Buffer | nu
     grantTypes: metadata.grantTypes,
     defaultScope: metadata.defaultScope ?? null,
     dpopBoundAccessTokens: metadata.dpopBoundAccessTokens,
+    requirePushedAuthorizationRequests: metadata.requirePushedAuthorizationRequests ?? false,
     jwks: metadata.keys && 'jwks' in metadata.keys ? metadata.keys.jwks : null,
     jwksUri: metadata.keys && 'jwksUri' in metadata.keys ? metadata.keys.jwksUri : null,
     signingAlgorithm: metadata.signingAlgorithm ?? null,
@@ -114,6 +117,7 @@ export function clientInformation(
     response_types: client.grant_types.includes('authorization_code') ? ['code'] : [],
     ...(client.default_scope === null ? {} : { scope: client.default_scope.join(' ') }),
     ...(client.dpop_bound_access_tokens ? { dpop_bound_access_tokens: true } : {}),
+    ...(mustPush(client) ? { require_pushed_authorization_requests: true } : {}),
     ...(client.jwks === null ? {} : { jwks: { keys: client.jwks } }),
     ...(client.jwks_uri === null ? {} : { jwks_uri: client.jwks_uri }),
     ...(client.token_endpoint_auth_signing_alg === null

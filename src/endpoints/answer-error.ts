@@ -19,11 +19,14 @@ export function answerError(
   return reply.type('application/json').send({
     ...shown.toJSON(),
     // tells a client whose registration is gone where to get a new one
-    ...(shown.reason === 'client_unknown' && config.registration !== 'off'
-      ? { registration_endpoint: `${config.issuer}/register` }
-      : {}),
+    ...(isGone(shown) && config.registration !== 'off' ? { registration_endpoint: `${config.issuer}/register` } : {}),
     ...(config.errorUri === undefined ? {} : { error_uri: `${config.errorUri}#${shown.code}` }),
   })
+}
+
+/** A client that is disabled gets the same answer as one that isn't there: which identifiers exist can't be tried. */
+function isGone({ code, reason }: OAuthError): boolean {
+  return code === 'invalid_client' && (reason === 'client_unknown' || reason === 'client_disabled')
 }
 
 /** 401 names a scheme (RFC 9110 §15.5.2): Basic for clients (RFC 6749 §5.2), Bearer for registration (RFC 6750 §3). */

@@ -82,7 +82,7 @@ export async function rotateSigningKey(
   if (!withdraw) demandOpenable(config, stored)
   else if (config.encryptionKey === undefined && stored.some(({ sealed }) => sealed)) throw keyMissing()
   const key = await makeSigningKey(config, algorithm)
-  if (withdraw) return { kid: key.kid, withdrawn: await replaceSigningKeys(db, key) }
+  if (withdraw) return { kid: key.kid, withdrawn: await replaceSigningKeys(db, key, config.accessTokenSeconds) }
   await insertSigningKey(db, key, stored.length === 0 ? 0 : PUBLISHED_BEFORE_SECONDS)
   return { kid: key.kid, withdrawn: [] }
 }

@@ -1,19 +1,20 @@
 import type { FastifyReply } from 'fastify'
-import { type GrantableRequest, judgeAuthorizationRequest, proveClient } from '../clients/authorization-request.ts'
+import {
+  type GrantableRequest,
+  judgeAuthorizationRequest,
+  mustPush,
+  proveClient,
+} from '../clients/authorization-request.ts'
 import { NO_RESOURCE } from '../clients/requested-resource.ts'
 import type { Context } from '../context.ts'
 import { networkOf } from '../operations/network.ts'
 import { type RedirectTarget, responseUri } from '../protocol/authorization-request.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { sortParameters } from '../protocol/parameters.ts'
-import { FORM_EXPIRED } from './browser.ts'
 import { redirectTo } from './page.ts'
 
 /** Parameters on which depends where the response goes: a problem with one of them is never sent anywhere. */
 const BEFORE_PROOF = ['client_id', 'redirect_uri', 'state']
-
-/** Problems that the client can do nothing about: the person, or the operator, can. */
-const FOR_THE_PERSON: ReadonlySet<string> = new Set([NO_RESOURCE, FORM_EXPIRED])
 
 /**
  * Judges an authorization request (RFC 6749 §4.1.1): until its redirect URI is proven, errors are shown; from
@@ -37,12 +38,13 @@ export async function withAuthorizationRequest(
   const { client, target } = proven
   try {
     for (const problem of problems.values()) throw problem
-    if (client.require_pushed_authorization_requests && proven.pushedAt === undefined) {
-      throw new OAuthError('invalid_request', 'this client has to push its requests', 'request_not_pushed') // RFC 9126 §5
+    if (mustPush(client) && proven.pushedAt === undefined) {
+      throw new OAuthError('invalid_request', 'this client has to push its requests', 'request_not_pushed') // RFC 9126 §6
     }
     return await grant(await judgeAuthorizationRequest(context, proven))
   } catch (error) {
-    if (!(error instanceof OAuthError) || FOR_THE_PERSON.has(error.reason)) throw error
+    // no resource server: the client can do nothing about it, the operator can
+    if (!(error instanceof OAuthError) || error.reason === NO_RESOURCE) throw error
     const facts = { error: error.code, reason: error.reason, client_id: client.id }
     context.log.info({ event: 'authorization_refused', ...facts }, 'authorization refused')
     return redirectError(context, reply, target, error)

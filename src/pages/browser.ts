@@ -72,13 +72,17 @@ export function formToken(context: Context, request: FastifyRequest, reply: Fast
   return tokenOf(secret, sentSessionId(context, request))
 }
 
-/** Checks the token of a posted form. @throws {OAuthError} with the reason `FORM_EXPIRED` */
-export function checkFormToken(context: Context, request: FastifyRequest, presented: string | undefined): void {
+/** Whether a posted form has the token that this browser was given in this session. */
+export function isFormTokenRight(context: Context, request: FastifyRequest, presented: string | undefined): boolean {
   const secret = request.cookies[cookieName(context.config, 'form')]
   const right = secret !== undefined && FORM_SECRET.test(secret) && tokenOf(secret, sentSessionId(context, request))
-  if (!right || !equalSecrets(presented ?? '', right)) {
-    throw new OAuthError('access_denied', 'this form is no longer valid', FORM_EXPIRED, { status: 403 })
-  }
+  return right !== false && equalSecrets(presented ?? '', right)
+}
+
+/** Checks the token of a form that can't be shown again. @throws {OAuthError} with the reason `FORM_EXPIRED` */
+export function checkFormToken(context: Context, request: FastifyRequest, presented: string | undefined): void {
+  if (isFormTokenRight(context, request, presented)) return
+  throw new OAuthError('access_denied', 'this form is no longer valid', FORM_EXPIRED, { status: 403 })
 }
 
 export const FORM_EXPIRED = 'form_expired'

@@ -2,14 +2,14 @@ import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
 import { documentHost } from '../clients/find.ts'
 import type { Context } from '../context.ts'
-import { type ConsentQuestion, canBeToldApart } from '../protocol/consent.ts'
+import { canBeToldApart } from '../protocol/consent.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, sortParameters } from '../protocol/parameters.ts'
 import { redirectPlace } from '../protocol/redirect-uri.ts'
 import type { Session } from '../store/session.ts'
 import { askingClient, digestQuestion, findConsentQuestion, issueCode, rememberConsent } from '../users/consent.ts'
 import { redirectCode, withAuthorizationRequest } from './authorization.ts'
-import { checkFormToken, formToken, readSession } from './browser.ts'
+import { formToken, isFormTokenRight, readSession } from './browser.ts'
 import { queryFor } from './next-page.ts'
 import { redirectTo, sendPage } from './page.ts'
 
@@ -19,8 +19,7 @@ export function showConsent(context: Context): RouteHandlerMethod {
     withAuthorizationRequest(context, reply, request.query, async (asked) => {
       const session = await readSession(context, request)
       if (session === undefined) return toSignIn(context, request, reply)
-      const question = (await findConsentQuestion(context, asked, session.userId)) ?? wholeQuestion(asked)
-      return showQuestion(context, request, reply, asked, question, session)
+      return showQuestion(context, request, reply, asked, session)
     })
 }
 
@@ -31,16 +30,16 @@ export function decideConsent(context: Context): RouteHandlerMethod {
     return withAuthorizationRequest(context, reply, request.query, async (asked) => {
       const session = await readSession(context, request)
       if (session === undefined) return toSignIn(context, request, reply)
-      checkFormToken(context, request, form.get('form_token'))
+      if (!isFormTokenRight(context, request, form.get('form_token'))) {
+        return showQuestion(context, request, reply.code(403), asked, session, EXPIRED)
+      }
       const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
       if (form.get('decision') === 'deny') {
         context.log.info({ event: 'consent_denied', ...facts }, 'consent denied')
         throw new OAuthError('access_denied', 'the person denied the request')
       }
       if (form.get('decision') !== 'approve' || form.get('shown') !== digestQuestion(asked)) {
-        // it has changed since it was shown
-        const question = (await findConsentQuestion(context, asked, session.userId)) ?? wholeQuestion(asked)
-        return showQuestion(context, request, reply, asked, question, session)
+        return showQuestion(context, request, reply, asked, session) // it has changed since it was shown
       }
       await rememberConsent(context, asked, session.userId)
       context.log.info({ event: 'consent_given', ...facts, scope: asked.scope.join(' ') }, 'consent given')
@@ -49,6 +48,8 @@ export function decideConsent(context: Context): RouteHandlerMethod {
   }
 }
 
+const EXPIRED = 'This page was no longer valid, and nothing was decided. Please decide once more.'
+
 function toSignIn({ config }: Context, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   return redirectTo(
     reply,
@@ -56,20 +57,17 @@ function toSignIn({ config }: Context, request: FastifyRequest, reply: FastifyRe
   )
 }
 
-function wholeQuestion(asked: GrantableRequest): ConsentQuestion {
-  return { newScope: asked.scope, grantedScope: [] }
-}
-
-function showQuestion(
+async function showQuestion(
   context: Context,
   request: FastifyRequest,
   reply: FastifyReply,
   asked: GrantableRequest,
-  question: ConsentQuestion,
   session: Session,
-): FastifyReply {
+  problem?: string,
+): Promise<FastifyReply> {
   const { basePath } = context.config
-  const { client, resource, target } = asked
+  const { client, resource, scope, target } = asked
+  const question = (await findConsentQuestion(context, asked, session.userId)) ?? { newScope: scope, grantedScope: [] }
   const { parameters } = sortParameters(request.query)
   const place = redirectPlace(target.redirectUri)
   const uri = client.description.client_uri
@@ -90,5 +88,6 @@ function showQuestion(
     grantedScopes: resource.scopes.filter(({ name }) => question.grantedScope.includes(name)),
     username: session.username,
     impersonationWarning: !canBeToldApart(askingClient(asked)),
+    ...(problem === undefined ? {} : { problem }),
   })
 }

@@ -1,16 +1,14 @@
 import type { FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import type { Context } from '../context.ts'
 import { networkOf } from '../operations/network.ts'
-import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters } from '../protocol/parameters.ts'
 import { findClient } from '../store/client.ts'
 import { signIn, signOut } from '../users/sign-in.ts'
 import {
-  checkFormToken,
-  FORM_EXPIRED,
   formToken,
   giveKnownBrowser,
   giveSession,
+  isFormTokenRight,
   sentKnownBrowser,
   sentSessionId,
 } from './browser.ts'
@@ -29,17 +27,9 @@ export function login(context: Context): RouteHandlerMethod {
     const { page, parameters } = readNextPage(readParameters(request.query))
     const form = readParameters(request.body)
     const username = form.get('username') ?? ''
-    try {
-      checkFormToken(context, request, form.get('form_token'))
-    } catch (error) {
-      if (!(error instanceof OAuthError) || error.reason !== FORM_EXPIRED) throw error
-      return showForm(
-        context,
-        request,
-        reply.code(403),
-        username,
-        'This page was no longer valid. Please try once more.',
-      )
+    if (!isFormTokenRight(context, request, form.get('form_token'))) {
+      const problem = 'This page was no longer valid. Please try once more.'
+      return showForm(context, request, reply.code(403), username, problem)
     }
     const result = await signIn(context, {
       username,

@@ -44,6 +44,7 @@ interface Models {
     grantedScopes: { name: string; description: string }[]
     username: string
     impersonationWarning: boolean
+    problem?: string
   }
   device: { action: string; formToken: string; userCode: string; problem?: string }
   'device-done': { approved: boolean; clientName: string }

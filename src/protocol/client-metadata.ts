@@ -2,7 +2,7 @@ import { ASSERTION_ALGORITHMS, type PublicJwk } from './client-assertion.ts'
 import { CLIENT_AUTHENTICATION_METHODS, type ClientAuthenticationMethod } from './client-authentication.ts'
 import { OAuthError } from './oauth-error.ts'
 import { redirectUriProblem } from './redirect-uri.ts'
-import { isScopeName } from './scope.ts'
+import { isMeaningfulScope } from './scope.ts'
 
 /** Client metadata as a registration request carries it, with types checked (RFC 7591 §2). */
 export interface RequestedClientMetadata {
@@ -25,6 +25,7 @@ export interface RequestedClientMetadata {
   jwks_uri?: string | undefined
   token_endpoint_auth_signing_alg?: string | undefined
   dpop_bound_access_tokens?: boolean | undefined
+  require_pushed_authorization_requests?: boolean | undefined
 }
 
 /** Members that describe a client to people; kept as sent, and nothing depends on them. */
@@ -52,6 +53,8 @@ export interface ClientMetadata {
   defaultScope: string[] | undefined
   /** it must prove possession of a key whenever it asks for tokens (RFC 9449 §5.2) */
   dpopBoundAccessTokens: boolean
+  /** it must push its authorization requests (RFC 9126 §6) */
+  requirePushedAuthorizationRequests?: boolean
   /** of a client that authenticates with `private_key_jwt` */
   keys?: ClientKeys | undefined
   /** the only algorithm that its assertions may have */
@@ -82,8 +85,8 @@ export interface RegistrationRules {
 }
 
 /**
- * Works out the metadata that takes effect: unknown grants, response types, scopes and members are left
- * out, an empty value counts as absent, and `application_type` decides nothing, since clients get it wrong.
+ * Works out the metadata that takes effect: unknown grants, response types and members are left out, and so are
+ * scopes that mean nothing here, an empty value counts as absent, and `application_type` decides nothing, since clients get it wrong.
  *
  * An absent method means `client_secret_basic` (RFC 7591 §2), so a secret is issued; absent grants mean
  * both, so that a client which says nothing can refresh.
@@ -108,7 +111,7 @@ export function effectiveClientMetadata(requested: RequestedClientMetadata, rule
     throw new OAuthError('invalid_client_metadata', 'response_types does not hold code')
   }
   const method = authenticationMethod(presentText(requested.token_endpoint_auth_method))
-  const scope = [...new Set((requested.scope ?? '').split(' ').filter(isScopeName))]
+  const scope = [...new Set((requested.scope ?? '').split(' ').filter(isMeaningfulScope))]
   return {
     name: displayName(requested.client_name),
     redirectUris,
@@ -116,6 +119,7 @@ export function effectiveClientMetadata(requested: RequestedClientMetadata, rule
     grantTypes,
     defaultScope: scope.length === 0 ? undefined : scope,
     dpopBoundAccessTokens: requested.dpop_bound_access_tokens ?? false,
+    requirePushedAuthorizationRequests: requested.require_pushed_authorization_requests ?? false,
     description: readDescription(requested),
     ...(method === 'private_key_jwt' ? readKeys(requested, rules.httpKeys ?? false) : {}),
   }

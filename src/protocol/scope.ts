@@ -11,6 +11,11 @@ export function isScopeName(text: string): boolean {
   return SCOPE_NAME.test(text)
 }
 
+/** Whether a text is one scope name that can mean something here. */
+export function isMeaningfulScope(text: string): boolean {
+  return isScopeName(text) && !MEANINGLESS_SCOPES.has(text)
+}
+
 /**
  * Reads a `scope` parameter (RFC 6749 §3.3) as a list without repetitions.
  *
@@ -20,7 +25,7 @@ export function isScopeName(text: string): boolean {
 export function readScope(parameter: string | undefined): string[] | undefined {
   const names = [...new Set((parameter ?? '').split(' ').filter((name) => name !== ''))]
   if (!names.every(isScopeName)) throw new OAuthError('invalid_scope', 'scope is not a list of scope names')
-  const meaningful = names.filter((name) => !MEANINGLESS_SCOPES.has(name))
+  const meaningful = names.filter(isMeaningfulScope)
   return meaningful.length === 0 ? undefined : meaningful
 }
 

@@ -1,6 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import type { ClientRow, Database, Lifetimes } from './database.ts'
+import { noteConfiguredLifetime } from './signing-key.ts'
 
 export interface NewClient {
   id: string
@@ -17,6 +18,7 @@ export interface NewClient {
   description: object
   registration: 'open' | 'token' | 'operator'
   dpopBoundAccessTokens: boolean
+  requirePushedAuthorizationRequests: boolean
   /** keys of its own, or where it publishes them; `null` for a client that has none */
   jwks: PublicJwk[] | null
   jwksUri: string | null
@@ -43,13 +45,14 @@ export async function insertClient(db: Kysely<Database>, client: NewClient, unus
     insert into client (
       id, name, secret_hash, token_endpoint_auth_method, redirect_uris, grant_types, default_scope, bound_scope,
       resource_ids, description, registration, registration_source, registration_token_hash,
-      dpop_bound_access_tokens, jwks, jwks_uri, token_endpoint_auth_signing_alg, created_at, unused_since
+      dpop_bound_access_tokens, require_pushed_authorization_requests, jwks, jwks_uri,
+      token_endpoint_auth_signing_alg, created_at, unused_since
     ) values (
       ${client.id}, ${client.name}, ${client.secretHash}, ${client.tokenEndpointAuthMethod}, ${client.redirectUris},
       ${client.grantTypes}, ${client.defaultScope}, ${client.boundScope}, ${client.resourceIds},
       ${JSON.stringify(client.description)}::jsonb, ${client.registration}, ${client.registrationSource},
-      ${client.registrationTokenHash}, ${client.dpopBoundAccessTokens}, ${keysOf(client)}, ${client.jwksUri},
-      ${client.signingAlgorithm}, now(), ${unusedSince}
+      ${client.registrationTokenHash}, ${client.dpopBoundAccessTokens}, ${client.requirePushedAuthorizationRequests},
+      ${keysOf(client)}, ${client.jwksUri}, ${client.signingAlgorithm}, now(), ${unusedSince}
     ) returning *`.execute(db)
   return rows[0] as ClientRow
 }
@@ -120,6 +123,7 @@ export type ReplacedMetadata = Pick<
   | 'grantTypes'
   | 'defaultScope'
   | 'dpopBoundAccessTokens'
+  | 'requirePushedAuthorizationRequests'
   | 'jwks'
   | 'jwksUri'
   | 'signingAlgorithm'
@@ -148,6 +152,7 @@ export async function replaceClientMetadata(
       grant_types: metadata.grantTypes,
       default_scope: metadata.defaultScope,
       dpop_bound_access_tokens: metadata.dpopBoundAccessTokens,
+      require_pushed_authorization_requests: metadata.requirePushedAuthorizationRequests,
       jwks: keysOf(metadata),
       jwks_uri: metadata.jwksUri,
       token_endpoint_auth_signing_alg: metadata.signingAlgorithm,
@@ -159,13 +164,23 @@ export async function replaceClientMetadata(
 }
 
 /** What an operator may change about a client; what is left out stays. */
-export type ClientChanges = Partial<
-  Lifetimes & Pick<ClientRow, 'bound_scope' | 'require_pushed_authorization_requests'>
->
+export type ClientChanges = Partial<Lifetimes & Pick<ClientRow, 'bound_scope' | 'must_push_requests'>>
 
-/** Changes what an operator decides about a client. */
-export async function updateClient(db: Kysely<Database>, id: string, changes: ClientChanges): Promise<void> {
-  if (Object.keys(changes).length > 0) await db.updateTable('client').set(changes).where('id', '=', id).execute()
+/**
+ * Changes what an operator decides about a client.
+ *
+ * @param defaultSeconds lifetime of access tokens where neither client nor resource server has its own
+ */
+export async function updateClient(
+  db: Kysely<Database>,
+  id: string,
+  changes: ClientChanges,
+  defaultSeconds: number,
+): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    await trx.updateTable('client').set(changes).where('id', '=', id).execute()
+    await noteConfiguredLifetime(trx, defaultSeconds)
+  })
 }
 
 /** Replaces the secret: the old one is refused at once. */

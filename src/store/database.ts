@@ -88,6 +88,8 @@ interface ClientTable extends Optional<Lifetimes> {
   disabled_at: Date | null
   dpop_bound_access_tokens: ColumnType<boolean, boolean | undefined>
   require_pushed_authorization_requests: ColumnType<boolean, boolean | undefined>
+  /** an operator's word, which comes before the metadata's; `null`: none */
+  must_push_requests: ColumnType<boolean | null, boolean | null | undefined>
   registration_token_hash: ColumnType<Buffer | null, Buffer | null | undefined>
   jwks: ColumnType<PublicJwk[] | null, PublicJwk[] | null | undefined>
   jwks_uri: ColumnType<string | null, string | null | undefined>

@@ -49,6 +49,7 @@ export interface DocumentClient
     | 'grantTypes'
     | 'defaultScope'
     | 'dpopBoundAccessTokens'
+    | 'requirePushedAuthorizationRequests'
     | 'jwks'
     | 'jwksUri'
     | 'signingAlgorithm'
@@ -78,12 +79,13 @@ export async function saveDocumentClient(
     with surplus as (${removeSurplus(client, unusedKept)})
     insert into client (
       id, name, token_endpoint_auth_method, token_endpoint_auth_methods, redirect_uris, grant_types, default_scope,
-      dpop_bound_access_tokens, jwks, jwks_uri, token_endpoint_auth_signing_alg, description,
+      dpop_bound_access_tokens, require_pushed_authorization_requests, jwks, jwks_uri,
+      token_endpoint_auth_signing_alg, description,
       document_digest, document_expires_at, registration, registration_source, created_at, unused_since
     ) values (
       ${client.id}, ${client.name}, ${client.tokenEndpointAuthMethod}, ${client.tokenEndpointAuthMethods},
       ${client.redirectUris}, ${client.grantTypes}, ${client.defaultScope}, ${client.dpopBoundAccessTokens},
-      ${keysOf(client)}, ${client.jwksUri},
+      ${client.requirePushedAuthorizationRequests}, ${keysOf(client)}, ${client.jwksUri},
       ${client.signingAlgorithm}, ${JSON.stringify(client.description)}::jsonb,
       ${client.consentDigest}, now() + make_interval(secs => ${client.seconds}),
       'document', ${client.registrationSource}, now(), now()
@@ -96,6 +98,7 @@ export async function saveDocumentClient(
       grant_types = excluded.grant_types,
       default_scope = excluded.default_scope,
       dpop_bound_access_tokens = excluded.dpop_bound_access_tokens,
+      require_pushed_authorization_requests = excluded.require_pushed_authorization_requests,
       jwks = excluded.jwks,
       jwks_uri = excluded.jwks_uri,
       token_endpoint_auth_signing_alg = excluded.token_endpoint_auth_signing_alg,

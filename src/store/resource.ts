@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import { markUnusedClients } from './client.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
+import { noteConfiguredLifetime } from './signing-key.ts'
 
 export interface NewResource {
   id: string
@@ -78,12 +79,17 @@ export async function listResources(db: Kysely<Database>): Promise<ResourceRow[]
 /** What an operator may change about a resource server; what is left out stays. */
 export type ResourceChanges = Partial<Lifetimes & Pick<ResourceRow, 'name' | 'scopes' | 'token_format'>>
 
-/** Changes a resource server. What was granted stays as it is. */
+/**
+ * Changes a resource server. What was granted stays as it is.
+ *
+ * @param defaultSeconds lifetime of access tokens where neither client nor resource server has its own
+ */
 export async function updateResource(
   db: Kysely<Database>,
   id: string,
   { scopes, ...changes }: ResourceChanges,
   isDefault: boolean,
+  defaultSeconds: number,
 ): Promise<void> {
   await db.transaction().execute(async (trx) => {
     if (isDefault) {
@@ -96,6 +102,7 @@ export async function updateResource(
       ...(scopes === undefined ? {} : { scopes: sql<ResourceScope[]>`${JSON.stringify(scopes)}::jsonb` }),
     }
     if (Object.keys(set).length > 0) await trx.updateTable('resource').set(set).where('id', '=', id).execute()
+    await noteConfiguredLifetime(trx, defaultSeconds)
   })
 }
 

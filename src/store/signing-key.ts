@@ -82,11 +82,21 @@ export async function insertSigningKey(db: Kysely<Database>, key: NewSigningKey,
   await locked(db, (trx) => insert(trx, key, leadSeconds))
 }
 
-/** Adds a key that signs at once, and withdraws all others. @returns the others' kids */
-export async function replaceSigningKeys(db: Kysely<Database>, key: NewSigningKey): Promise<string[]> {
+/**
+ * Adds a key that signs at once, and withdraws all others.
+ *
+ * @param defaultSeconds as in `noteConfiguredLifetime`
+ * @returns the others' kids
+ */
+export async function replaceSigningKeys(
+  db: Kysely<Database>,
+  key: NewSigningKey,
+  defaultSeconds: number,
+): Promise<string[]> {
   return locked(db, async (trx) => {
     const withdrawn = await trx.deleteFrom('signing_key').returning('kid').execute()
     await insert(trx, key, 0)
+    await noteConfiguredLifetime(trx, defaultSeconds)
     return withdrawn.map(({ kid }) => kid)
   })
 }
@@ -121,6 +131,7 @@ export async function noteTokenLifetime(db: Kysely<Database>, kid: string, secon
 /**
  * Notes the longest lifetime that is configured anywhere, for all keys that sign or will: so that a token, which is
  * stored before it is signed, hardly ever waits for `noteTokenLifetime`. Where no JWTs are issued nothing is noted.
+ * Belongs in the transaction that changes a lifetime, or adds a key that signs at once.
  *
  * @param defaultSeconds lifetime where neither client nor resource server has its own
  */

@@ -80,6 +80,10 @@ t.test('what a client could not use is refused with the reason', { buffered: tru
   t.match(await refused({ redirectUri: ['http://app.example.com/'] }), /uses http on a host that is not loopback\.$/)
   t.match(await refused({ redirectUri: ['app:/callback'] }), /allowed are .*cursor \(POSTERN_REDIRECT_SCHEMES\)/)
   t.match(await refused({ scope: ['a"b'] }), /can't be a scope/)
+  t.match(
+    await refused({ scope: ['read openid'] }),
+    'The scope openid belongs to OpenID Connect and means nothing here.',
+  )
   t.match(await refused({ resource: ['https://x.example.com'] }), /no resource server/)
   t.match(await refused({ grant: ['refresh_token'] }), /can't be added/)
   t.match(await refused({ grant: ['authorization_code', 'password'] }), /The grant password can't be given/)

@@ -1,10 +1,11 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type RequestListener, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { createFetchJson, FetchError, type Network } from '../../src/clients/fetch-json.ts'
 import { isPublicAddress } from '../../src/clients/public-address.ts'
+import { until } from '../support/until.ts'
 import { openWebsites, PUBLIC_ADDRESS } from '../support/websites.ts'
 
 const ADDRESS = 'https://app.example/client.json'
@@ -273,11 +274,37 @@ t.test('only so many fetches are under way at once; more have to wait', async (t
     answerAll = () => resolve([PUBLIC_ADDRESS])
   })
   const fetchJson = createFetchJson(false, { ...websites.network, resolve: () => answers })
-  const underWay = Array.from({ length: 20 }, () => fetchJson(ADDRESS, LIMIT))
+  const hosts = Array.from({ length: 20 }, (_, n) => `https://app${n}.example/client.json`)
+  const underWay = hosts.map((address) => problemOf(fetchJson(address, LIMIT)))
   await t.rejects(fetchJson(ADDRESS, LIMIT), { code: 'temporarily_unavailable', status: 503, retryAfterSeconds: 5 })
   answerAll()
   await Promise.all(underWay)
   t.same((await fetchJson(ADDRESS, LIMIT)).value, {}, 'when they are done there is room again')
+})
+
+t.test('one host that answers slowly takes a few of these places, and leaves the others', async (t) => {
+  const websites = await openWebsites(t)
+  const slow = Array.from({ length: 6 }, (_, n) => `https://app.example/${n}.json`)
+  const held: ServerResponse[] = []
+  for (const address of slow) {
+    websites.pages.set(address, (_, response) => {
+      response.writeHead(200, json).write(' ')
+      held.push(response)
+    })
+  }
+  websites.pages.set('https://other.example/client.json', { a: 1 })
+  const fetchJson = createFetchJson(false, websites.network)
+  const [sixth = '', ...five] = slow
+  const underWay = five.map((address) => fetchJson(address, LIMIT))
+  await until(() => held.length === 5)
+  await t.rejects(fetchJson(sixth, LIMIT), { code: 'temporarily_unavailable', reason: 'fetches_busy' })
+  t.same((await fetchJson('https://other.example/client.json', LIMIT)).value, { a: 1 })
+  for (const response of held) response.end('{}')
+  await Promise.all(underWay)
+  const next = fetchJson(sixth, LIMIT)
+  await until(() => held.length === 6)
+  held[5]?.end('{}')
+  t.same((await next).value, {}, 'when they are done there is room again')
 })
 
 t.test('TLS must prove the name: another host at the same address is not enough', async (t) => {

@@ -104,7 +104,14 @@ t.test('where there is no OpenID document, the answer is JSON that any origin ma
 
 t.test('pages of any origin may call what clients call, without cookies (Fetch ยง3.2)', async (t) => {
   const { origin } = await startBelowPath(t)
-  const paths = [`${WELL_KNOWN}/auth`, `/auth${WELL_KNOWN}`, '/auth/token', '/auth/register', '/auth/revoke']
+  const paths = [
+    `${WELL_KNOWN}/auth`,
+    `/auth${WELL_KNOWN}`,
+    '/auth/token',
+    '/auth/register',
+    '/auth/revoke',
+    '/auth/par',
+  ]
   for (const path of [...paths, '/auth/.well-known/openid-configuration', '/.well-known/openid-configuration/auth']) {
     const preflight = await fetch(origin + path, {
       method: 'OPTIONS',
@@ -133,7 +140,7 @@ t.test('pages of any origin may call what clients call, without cookies (Fetch ย
 
 t.test('a page that sends a body of the wrong kind can read why', async (t) => {
   const { postern } = await startBelowPath(t)
-  for (const path of ['/token', '/revoke', '/register']) {
+  for (const path of ['/token', '/revoke', '/par', '/register']) {
     const response = await fetch(postern.issuer + path, {
       method: 'POST',
       headers: { ...ORIGIN, 'content-type': 'application/xml' },
@@ -144,9 +151,17 @@ t.test('a page that sends a body of the wrong kind can read why', async (t) => {
   }
 })
 
-t.test('pages and introspection belong to no other origin', async (t) => {
+t.test('pages, introspection and what devices call belong to no other origin', async (t) => {
   const { postern } = await startBelowPath(t)
-  for (const path of ['/authorize', '/login', '/consent', '/account', '/introspect', '/health/live']) {
+  for (const path of [
+    '/authorize',
+    '/login',
+    '/consent',
+    '/account',
+    '/introspect',
+    '/device_authorization',
+    '/health/live',
+  ]) {
     for (const method of ['GET', 'POST', 'OPTIONS']) {
       const response = await fetch(postern.issuer + path, { method, headers: ORIGIN, redirect: 'manual' })
       t.equal(response.headers.get('access-control-allow-origin'), null, `${method} ${path}`)

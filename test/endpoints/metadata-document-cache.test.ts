@@ -230,6 +230,7 @@ t.test('a client that something was granted to makes no room for others', async 
     grantTypes: ['authorization_code'],
     defaultScope: null,
     dpopBoundAccessTokens: false,
+    requirePushedAuthorizationRequests: false,
     jwks: null,
     jwksUri: null,
     signingAlgorithm: null,

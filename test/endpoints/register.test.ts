@@ -220,6 +220,8 @@ t.test('a body is JSON: anything else is 415, broken JSON is 400, and too much i
 
 t.test('a scope at registration is what the client gets when it asks for none, and no bound', async (t) => {
   const client = await registered({ scope: 'read openid unknown' })
+  t.equal(client.scope, 'read unknown', 'it is told what is kept')
+  t.notOk('scope' in (await registered({ scope: 'openid profile email offline_access' })))
   t.equal((await obtainTokens(postern, client)).scope, 'read')
   t.equal((await obtainTokens(postern, client, { scope: 'read write' })).scope, 'read write', 'step-up')
 })

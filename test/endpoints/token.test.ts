@@ -201,13 +201,22 @@ t.test('another scheme beside a client_id is invalid_request: invalid_client wip
   }
 })
 
-t.test('a disabled client is refused, also with the right secret', async (t) => {
+t.test('a disabled client is answered like one that is gone, also with the right secret', async (t) => {
   const client = await addClient(postern, { ...REDIRECT_URIS, tokenEndpointAuthMethod: 'client_secret_post' })
   const { client_id, client_secret = '' } = client
   await setClientDisabled(postern.db, client_id, true)
-  const { outcome, body } = await authenticating({ client_id, client_secret })
-  t.equal(outcome, '401 invalid_client')
-  t.notOk('registration_endpoint' in body, 'registering again is not what an operator wants of it')
+  const disabled = await authenticating({ client_id, client_secret })
+  t.equal(disabled.outcome, '401 invalid_client')
+  const gone = await authenticating({ client_id: 'gone', client_secret })
+  t.same([disabled.outcome, disabled.body], [gone.outcome, gone.body])
+  const authorizing = async (id: string) => {
+    const query = new URLSearchParams({ client_id: id, response_type: 'code' })
+    const answer = await fetch(`${postern.issuer}/authorize?${query}`, { headers: { accept: 'application/json' } })
+    return { status: answer.status, body: await answer.json() }
+  }
+  const refused = await authorizing(client_id)
+  t.match(refused.body, { error: 'invalid_client' })
+  t.same(refused, await authorizing('gone'))
 })
 
 t.test('a client whose registration is gone is told where to get a new one', async (t) => {

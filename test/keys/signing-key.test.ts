@@ -1,4 +1,6 @@
 import t, { type Test } from 'tap'
+import { clientSet } from '../../src/admin/client.ts'
+import { resourceAdd, resourceSet } from '../../src/admin/resource.ts'
 import { readConfig } from '../../src/config.ts'
 import { rotateSigningKey } from '../../src/keys/signing-key.ts'
 import { createSigningKeys } from '../../src/keys/signing-keys.ts'
@@ -7,7 +9,7 @@ import { listSigningKeys } from '../../src/store/signing-key.ts'
 import { addMachine, decodeJwt, issueJwts, obtainMachineToken } from '../support/access-token.ts'
 import { letTimePass } from '../support/database.ts'
 import { isActive } from '../support/flow.ts'
-import { startTestPostern, type TestPostern } from '../support/postern.ts'
+import { RESOURCE, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { startReplica } from '../support/replica.ts'
 
 const DAY = 86_400
@@ -155,4 +157,24 @@ t.test('lifetimes are noted before the first token is stored', async (t) => {
   await postern.db.updateTable('resource').set({ access_token_seconds: DAY }).execute()
   await postern.context.keys.tend()
   t.equal(await longest(), DAY)
+})
+
+t.test('a command that raises a lifetime has noted it when it is done', async (t) => {
+  const postern = await startTestPostern(t)
+  const { config } = postern.context
+  const longest = async () => (await listSigningKeys(postern.db))[0]?.longestTokenSeconds
+  await resourceSet(config, RESOURCE, { accessTokenSeconds: '7200' })
+  t.equal(await longest(), 0, 'no resource server wants JWTs')
+  await resourceSet(config, RESOURCE, { tokenFormat: 'jwt' })
+  t.equal(await longest(), 7200)
+  await resourceSet(config, RESOURCE, { accessTokenSeconds: '7300' })
+  t.equal(await longest(), 7300)
+  const { client_id } = await addMachine(postern)
+  await clientSet(config, client_id, { accessTokenSeconds: '7400' })
+  t.equal(await longest(), 7400)
+  await rotateSigningKey(postern.context, 'ES256', true)
+  t.equal(await longest(), 7400, 'a key that signs at once')
+  const other = await startTestPostern(t, {}, { bare: true })
+  await resourceAdd(other.context.config, RESOURCE, { tokenFormat: 'jwt' })
+  t.equal((await listSigningKeys(other.db))[0]?.longestTokenSeconds, other.context.config.accessTokenSeconds)
 })

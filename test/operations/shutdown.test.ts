@@ -128,6 +128,25 @@ t.test('connections without a request hold nothing up', async (t) => {
   await Promise.all([unused.closed, half.closed])
 })
 
+t.test('a request that never becomes whole is cut, and one that is whole is still answered', async (t) => {
+  const postern = await startPosternProcess(t)
+  const introspect = await startIntrospection(postern)
+  const release = await hold(postern, 'access_token')
+  const answer = introspect()
+  await until(async () => (await waiting(postern.db)) === 1)
+  const { socket, closed } = await openConnection(t, postern)
+  const head = 'POST /token HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n'
+  socket.write(`${head}content-length: 1000\r\n\r\ngrant_type=`)
+  await fetch(`${postern.issuer}/health/live`) // what was written before has arrived
+  const { code, seconds } = await ending(postern, () => {
+    postern.server.process.kill('SIGTERM')
+    closed.then(release)
+  })
+  t.equal((await answer).status, 200)
+  t.equal(code, 0)
+  t.ok(seconds < 15, `it took ${seconds} s`)
+})
+
 t.test('a second signal ends the process at once', async (t) => {
   const postern = await startPosternProcess(t)
   const introspect = await startIntrospection(postern)

@@ -217,6 +217,22 @@ t.test('a sign-in form that was open for too long is shown again, and then works
   t.equal(again.statusCode, 303)
 })
 
+t.test('a question that was open for too long is asked again, and nothing of it is lost', async (t) => {
+  const { postern } = await signInForm.prepare(t)
+  const [browser, client] = [new Browser(postern), await addTestClient(postern)]
+  await browser.signIn()
+  const { action, fields } = await browser.form(consentPage(postern, client), '/consent')
+  const old = { ...fields, form_token: 'old', decision: 'approve' }
+  t.match((await browser.post(action, old)).body, /no longer valid, and nothing was decided/)
+  const again = await browser.form((one) => one.post(action, old), '/consent')
+  t.equal(again.action, action)
+  const { statusCode, headers } = await browser.post(again.action, { ...again.fields, decision: 'approve' })
+  t.equal(statusCode, 303)
+  const answer = new URL(headers.location ?? '')
+  t.ok(answer.searchParams.get('code'))
+  t.equal(answer.searchParams.get('state'), 'opaque state')
+})
+
 t.test('the forms of several open pages all work, since nothing is used up', async (t) => {
   const { postern } = await signInForm.prepare(t)
   const [browser, client] = [new Browser(postern), await addTestClient(postern)]

@@ -26,6 +26,7 @@ t.test('a request with nothing but a redirect URI gets the defaults (RFC 7591 §
     grantTypes: ['authorization_code', 'refresh_token'],
     defaultScope: undefined,
     dpopBoundAccessTokens: false,
+    requirePushedAuthorizationRequests: false,
     description: {},
   })
 })
@@ -95,6 +96,11 @@ t.test('a registration’s scope is a default; what can’t be a scope name is l
   t.same(effective({ scope: 'read  write read' }).defaultScope, ['read', 'write'])
   t.same(effective({ scope: 'read "quoted" schön' }).defaultScope, ['read'])
   t.equal(effective({ scope: '"' }).defaultScope, undefined)
+})
+
+t.test('scopes of OpenID Connect, which mean nothing here, are no default', async (t) => {
+  t.same(effective({ scope: 'openid read offline_access' }).defaultScope, ['read'])
+  t.equal(effective({ scope: 'openid profile email offline_access' }).defaultScope, undefined)
 })
 
 t.test('the authentication method is one that works here', async (t) => {
