@@ -30,7 +30,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`create index token_family_expires on token_family (expires_at)`.execute(db)
   await sql`create index token_family_revoked on token_family (revoked_at) where revoked_at is not null`.execute(db)
   await sql`create index token_family_sealed on token_family (sealed_until) where sealed_until is not null`.execute(db)
-  // no foreign key: introspection joins the family, and what is left of a removed family ends within the hour
+  // no foreign key: introspection joins the family, and what is left of a removed family goes when it expires
   await sql`
     create table access_token (
       token_hash bytea primary key,

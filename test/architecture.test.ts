@@ -64,7 +64,7 @@ const STORED_AS: Record<string, string> = { 'refresh-token': 'token-family', 'cl
 const WITHOUT_RULES: readonly string[] = ['client-credentials']
 
 /** Where each of these is read; everybody else is given it. */
-const READ_IN_ONE_PLACE: { what: string; where: string | undefined; reads: (node: ts.Node) => boolean }[] = [
+const READ_IN_ONE_PLACE: { what: string; where: string; reads: (node: ts.Node) => boolean }[] = [
   { what: 'the clock', where: 'src/admin/doctor.ts', reads: readsClock }, // to compare it with the database's, which counts
   { what: 'randomness', where: 'src/tokens/secret.ts', reads: readsRandomness },
   { what: 'the environment', where: 'src/config.ts', reads: readsEnvironment },
@@ -194,7 +194,7 @@ function foreign(source: Source): string[] {
 
 function reads({ path, tree }: Source): string[] {
   return READ_IN_ONE_PLACE.filter(({ where, reads }) => path !== where && contains(tree, reads)).map(
-    ({ what, where }) => `${path} reads ${what}: that is for ${where ?? 'the database'}`,
+    ({ what, where }) => `${path} reads ${what}: that is for ${where}`,
   )
 }
 

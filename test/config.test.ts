@@ -43,9 +43,12 @@ function hosts(key: keyof Config, byDefault: unknown): Example {
     byDefault,
     good: [
       ['claude.ai, *.example.com ,', ['claude.ai', '*.example.com']],
-      ['localhost,127.0.0.1', ['localhost', '127.0.0.1']],
+      ['localhost,127.0.0.1,xn--e1afmkfd.example', ['localhost', '127.0.0.1', 'xn--e1afmkfd.example']],
     ],
-    bad: ['https://claude.ai', 'Claude.ai', '*', 'a.*.example', 'a:443'].map((text) => [text, HOSTS]),
+    bad: [
+      ...['https://claude.ai', 'Claude.ai', 'claude.ai/', 'a:443', '.a', 'a.'],
+      ...['*', '*.', '*claude.ai', 'a.*.example'],
+    ].map((text) => [text, HOSTS]),
   }
 }
 

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { mustPush } from '../clients/authorization-request.ts'
+import { authenticationMethods, mustPush } from '../clients/client-policy.ts'
 import { keySetSchema } from '../clients/key-set.ts'
 import { registerClient } from '../clients/register.ts'
 import type { Config } from '../config.ts'
@@ -28,7 +28,7 @@ import { listGrants } from '../store/token-family.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
-import { type LifetimeOptions, lifetimeFacts, readLifetimes } from './policy.ts'
+import { type LifetimeOptions, lifetimeFacts, lifetimesJson, readLifetimes } from './policy.ts'
 import { demandResource } from './resource.ts'
 
 /** Options of `postern client add`. */
@@ -134,6 +134,7 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
       default_scopes: client.default_scope,
       scopes: client.bound_scope,
       resources,
+      ...lifetimesJson(client),
       registration: client.registration,
       registered_from: client.registration_source,
       created_at: client.created_at,
@@ -144,7 +145,7 @@ export async function clientShow(config: Config, id: string): Promise<Answer> {
       nameOf(client),
       ...facts({
         client_id: client.id,
-        'authentication method': client.token_endpoint_auth_methods ?? client.token_endpoint_auth_method,
+        'authentication method': authenticationMethods(client),
         ...(client.jwks_uri === null ? {} : { 'keys at': client.jwks_uri }),
         ...(client.jwks === null ? {} : { keys: client.jwks.map(({ kid, kty }) => kid ?? kty) }),
         'grant types': client.grant_types.join(' '),

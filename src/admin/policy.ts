@@ -30,6 +30,12 @@ export function readLifetimes(options: LifetimeOptions): Partial<Lifetimes> {
   return lifetimes
 }
 
+/** The lifetimes for programs; `null`: none of its own. */
+export function lifetimesJson(row: Lifetimes): Lifetimes {
+  const { access_token_seconds, refresh_token_seconds, family_seconds, refresh_grace_seconds } = row
+  return { access_token_seconds, refresh_token_seconds, family_seconds, refresh_grace_seconds }
+}
+
 /** The lifetimes for people. */
 export function lifetimeFacts(row: Lifetimes): Record<string, string> {
   const own = Object.values(COLUMNS).filter((column) => row[column] !== null)

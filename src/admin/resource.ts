@@ -17,7 +17,7 @@ import { noteConfiguredLifetime } from '../store/signing-key.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
-import { type LifetimeOptions, lifetimeFacts, readLifetimes } from './policy.ts'
+import { type LifetimeOptions, lifetimeFacts, lifetimesJson, readLifetimes } from './policy.ts'
 
 /** Options of `postern resource add`. */
 export interface ResourceOptions {
@@ -240,6 +240,8 @@ function resourceJson(resource: ResourceRow) {
     resource: resource.uri,
     client_id: resource.id,
     name: resource.name,
+    token_format: resource.token_format,
+    ...lifetimesJson(resource),
     scopes: resource.scopes.map(({ name }) => name),
     default: resource.is_default,
   }

@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import { usernameKey } from '../protocol/username.ts'
+import { USERNAME_RULE, usernameKey } from '../protocol/username.ts'
 import type { UserRow } from '../store/database.ts'
 import { findUser, listUsers, removeUser, setUserDisabled, setUserPassword } from '../store/user.ts'
 import { createUser } from '../users/create.ts'
@@ -88,7 +88,7 @@ export async function userRemove(config: Config, name: string): Promise<Answer> 
 export function demandKey(name: string): string {
   const key = usernameKey(name)
   if (key === undefined) {
-    throw new AdminError('A username has 1 to 128 characters, without spaces and invisible characters.')
+    throw new AdminError(USERNAME_RULE)
   }
   return key
 }

@@ -44,9 +44,6 @@ const assertionClaims = z.object({
   iat: seconds.optional(),
 })
 
-/** What was found out about an assertion: `undefined` when it proves its client, or else the reason for the log. */
-export type AssertionProblem = string | undefined
-
 /**
  * Judges whether an assertion proves that a client sends the request (RFC 7523 §3). It counts once: of any number
  * of requests with the same one, on any replica, the first passes.
@@ -54,6 +51,7 @@ export type AssertionProblem = string | undefined
  * The key comes from what the client has published, never from the assertion; the algorithm must be one for it.
  *
  * @param network that the request comes from
+ * @returns `undefined` when it proves its client, or else the reason for the log
  * @throws {OAuthError} `temporarily_unavailable` when the client's keys can't be fetched
  */
 export async function judgeAssertion(
@@ -61,7 +59,7 @@ export async function judgeAssertion(
   client: ClientRow,
   assertion: string,
   network: string,
-): Promise<AssertionProblem> {
+): Promise<string | undefined> {
   const header = readHeader(assertion)
   if (header === undefined) return 'client_assertion_header_refused'
   const pinned = client.token_endpoint_auth_signing_alg

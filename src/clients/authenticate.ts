@@ -5,6 +5,7 @@ import type { Parameters } from '../protocol/parameters.ts'
 import type { ClientRow } from '../store/database.ts'
 import { equalHashes, hashSecret } from '../tokens/secret.ts'
 import { judgeAssertion } from './assertion.ts'
+import { authenticationMethods } from './client-policy.ts'
 import { type Finding, findClient } from './find.ts'
 
 /**
@@ -39,11 +40,6 @@ export async function authenticateClient(
   throw new OAuthError('invalid_client', 'client authentication failed', reason)
 }
 
-/** Whether a client proves at every request that it is the one: nobody can pose as it who only knows its identifier. */
-export function isConfidential(client: ClientRow): boolean {
-  return client.token_endpoint_auth_method !== 'none'
-}
-
 /** Why the client is not proven, for the log. */
 async function problemWith(
   context: Context,
@@ -52,7 +48,7 @@ async function problemWith(
   clientSecret: string | undefined,
   network: string,
 ): Promise<string | undefined> {
-  const methods = client.token_endpoint_auth_methods ?? [client.token_endpoint_auth_method]
+  const methods = authenticationMethods(client)
   if (assertion !== undefined) {
     if (!methods.includes('private_key_jwt')) return 'client_assertion_not_registered'
     return judgeAssertion(context, client, assertion, network)

@@ -10,12 +10,11 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { type Parameters, required } from '../protocol/parameters.ts'
 import { readRequestUri, refuseContradictions } from '../protocol/pushed-authorization-request.ts'
 import { redirectUriProblem } from '../protocol/redirect-uri.ts'
-import { narrowScope } from '../protocol/scope.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
 import { findPushedRequest } from '../store/pushed-authorization-request.ts'
 import { credentialHash } from '../tokens/secret.ts'
 import { findClient } from './find.ts'
-import { findRequestedResource } from './requested-resource.ts'
+import { findRequestedResource, grantableScope } from './requested-resource.ts'
 
 /** An authorization request that can be granted, if the person agrees. */
 export interface GrantableRequest extends AuthorizationRequest {
@@ -60,11 +59,6 @@ export async function proveClient(context: Context, sent: Parameters, network: s
   return { client, target, sent, parameters, pushedAt }
 }
 
-/** Whether a client has to push its authorization requests (RFC 9126 §6): an operator decides, or else its metadata. */
-export function mustPush(client: ClientRow): boolean {
-  return client.must_push_requests ?? client.require_pushed_authorization_requests
-}
-
 async function findPushed(
   { db }: Context,
   clientId: string,
@@ -100,10 +94,6 @@ export async function judgeAuthorizationRequest(context: Context, proven: Proven
     throw new OAuthError('unauthorized_client', 'this client may not use the authorization code grant')
   }
   const resource = await findRequestedResource(context, request.requestedResource, client)
-  const scope = narrowScope(request.requestedScope, {
-    resourceScope: resource.scopes.map(({ name }) => name),
-    defaultScope: client.default_scope ?? undefined,
-    boundScope: client.bound_scope ?? undefined,
-  })
+  const scope = grantableScope(request.requestedScope, client, resource)
   return { ...request, client, pushedAt, resource, scope }
 }

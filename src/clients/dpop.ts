@@ -7,6 +7,8 @@ import type { ClientRow } from '../store/database.ts'
 import { findServerSecret, insertServerSecret, type ServerSecret } from '../store/server-secret.ts'
 import { claimJti } from '../store/used-jti.ts'
 import { hashSecret, randomSecret } from '../tokens/secret.ts'
+import { authenticationMethods } from './client-policy.ts'
+import { publicKeySchema } from './public-key.ts'
 
 /** A proof that is right in itself. It counts once: `acceptDpopProof` says whether this is the time. */
 export interface DpopProof {
@@ -24,27 +26,10 @@ const NONCE_SECRET = 'dpop_nonce'
 /** The most characters of a proof: one with an RSA key of 4096 bits has less than two thirds of it. */
 const LONGEST_PROOF = 4096
 
-const base64url = z.string().regex(/^[A-Za-z0-9_-]+$/)
-
-/** Members of private and symmetric keys (RFC 7518 §6): one who sends them has given the key away. */
-const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
-
-const publicKey = z
-  .looseObject({})
-  .refine((jwk) => PRIVATE_MEMBERS.every((member) => !(member in jwk)))
-  .pipe(
-    z.discriminatedUnion('kty', [
-      z.object({ kty: z.literal('EC'), crv: z.literal('P-256'), x: base64url, y: base64url }),
-      z.object({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: base64url }),
-      // up to 4096 bits, with a small exponent: other keys take long to verify with
-      z.object({ kty: z.literal('RSA'), n: base64url.max(683), e: base64url.max(6) }),
-    ]),
-  )
-
 const proofHeader = z.object({
   typ: z.literal('dpop+jwt'),
   alg: z.enum(DPOP_ALGORITHMS),
-  jwk: publicKey,
+  jwk: publicKeySchema,
   crit: z.never().optional(), // no extension is understood here
 })
 
@@ -107,7 +92,7 @@ export function demandDpopProof(client: ClientRow, proof: DpopProof | undefined)
 
 /** Whether what a client may refresh with is bound to its key: one that can do without a proof of its own (§5). */
 export function bindsRefreshToken(client: ClientRow): boolean {
-  return (client.token_endpoint_auth_methods ?? [client.token_endpoint_auth_method]).includes('none')
+  return authenticationMethods(client).includes('none')
 }
 
 /** Verifies the signature with the key that the proof brings along. */

@@ -4,8 +4,8 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { findClient as findStoredClient } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { findDocumentState } from '../store/metadata-document.ts'
-import { isOwnLimit } from './fetch-limit.ts'
 import { fetchDocument } from './metadata-document.ts'
+import { isOwnLimit } from './network-limit.ts'
 
 /** How a client is looked for. */
 export interface Finding {

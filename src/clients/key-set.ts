@@ -6,7 +6,8 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { findKeySet, noteKeySetFailure, saveKeySet } from '../store/key-set.ts'
 import { createCoalescer } from './coalesce.ts'
 import { FetchError } from './fetch-json.ts'
-import { countFetch } from './fetch-limit.ts'
+import { countFetch } from './network-limit.ts'
+import { publicKeySchema } from './public-key.ts'
 
 const MOST_BYTES = 64 * 1024
 const MOST_KEYS = 50
@@ -20,24 +21,14 @@ const CACHED_SECONDS = { least: 300, most: 3600, fallback: 300 }
 /** Neither an unknown key nor a failure makes us ask again before this time is over. */
 const PAUSE_SECONDS = 30
 
-const base64url = z.string().regex(/^[A-Za-z0-9_-]+$/)
-
-const common = {
-  kid: z.string().max(256).optional(),
-  alg: z.string().max(64).optional(),
-  use: z.string().max(64).optional(),
-  key_ops: z.array(z.string().max(64)).max(10).optional(),
-}
-
-const publicKey = z.discriminatedUnion('kty', [
-  z.object({ ...common, kty: z.literal('EC'), crv: z.literal('P-256'), x: base64url.max(64), y: base64url.max(64) }),
-  z.object({ ...common, kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: base64url.max(64) }),
-  // 2048 to 4096 bits, with a small exponent: others are weak, or take long to verify with
-  z.object({ ...common, kty: z.literal('RSA'), n: base64url.min(342).max(683), e: base64url.max(6) }),
-])
-
-/** Members of private and symmetric keys (RFC 7518 §6): one that is published proves nothing. */
-const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+const namedKey = publicKeySchema.and(
+  z.object({
+    kid: z.string().max(256).optional(),
+    alg: z.string().max(64).optional(),
+    use: z.string().max(64).optional(),
+    key_ops: z.array(z.string().max(64)).max(10).optional(),
+  }),
+)
 
 /**
  * A key set (RFC 7517 §5), as its usable public keys: types and curves that aren't known here are left out, as §5
@@ -45,8 +36,8 @@ const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
  */
 export const keySetSchema = z.object({ keys: z.array(z.looseObject({})).max(MOST_KEYS) }).transform(({ keys }) =>
   keys.flatMap((key): PublicJwk[] => {
-    const read = publicKey.safeParse(key)
-    return read.success && PRIVATE_MEMBERS.every((member) => !(member in key)) ? [read.data] : []
+    const read = namedKey.safeParse(key)
+    return read.success ? [read.data] : []
   }),
 )
 

@@ -6,7 +6,7 @@ import type { ClientRow } from '../store/database.ts'
 import { findDocumentState, noteDocumentFailure, saveDocumentClient } from '../store/metadata-document.ts'
 import { createCoalescer } from './coalesce.ts'
 import { FetchError } from './fetch-json.ts'
-import { countFetch } from './fetch-limit.ts'
+import { countFetch } from './network-limit.ts'
 import { readDocumentMetadata } from './read-metadata.ts'
 import { storedMetadata, UNUSED_KEPT_PER_NETWORK } from './register.ts'
 

@@ -4,7 +4,7 @@ import type { ClientDescription, ClientMetadata } from '../protocol/client-metad
 import { insertClient, type ReplacedMetadata } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
-import { mustPush } from './authorization-request.ts'
+import { mustPush } from './client-policy.ts'
 
 /** Unused clients that are kept for one network; the oldest of more than these are removed. */
 export const UNUSED_KEPT_PER_NETWORK = 1000

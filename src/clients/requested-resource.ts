@@ -1,6 +1,7 @@
 import type { Context } from '../context.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { resourceCandidates } from '../protocol/resource.ts'
+import { narrowScope } from '../protocol/scope.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
 import { findResource } from '../store/resource.ts'
 
@@ -28,4 +29,18 @@ export async function findRequestedResource(
     )
   }
   throw new OAuthError('invalid_target', 'this resource is not known here, or not for this client', 'resource_unknown')
+}
+
+/**
+ * Narrows a requested scope to what a person may grant the client at the resource, in the resource's order.
+ *
+ * @param requested `undefined` when none was
+ * @throws {OAuthError} `invalid_scope` when nothing is left
+ */
+export function grantableScope(requested: string[] | undefined, client: ClientRow, resource: ResourceRow): string[] {
+  return narrowScope(requested, {
+    resourceScope: resource.scopes.map(({ name }) => name),
+    defaultScope: client.default_scope ?? undefined,
+    boundScope: client.bound_scope ?? undefined,
+  })
 }

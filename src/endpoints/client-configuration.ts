@@ -1,23 +1,22 @@
 import type { FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { z } from 'zod'
-import {
-  demandRegistration,
-  readRegistration,
-  removeRegistration,
-  replaceRegistration,
-} from '../clients/manage-registration.ts'
+import { demandRegistration, replaceRegistration } from '../clients/client-configuration.ts'
 import { readClientMetadata } from '../clients/read-metadata.ts'
+import { clientInformation } from '../clients/register.ts'
 import type { Context } from '../context.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, required } from '../protocol/parameters.ts'
+import { removeClient } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { equalHashes, hashSecret } from '../tokens/secret.ts'
 
-/** Client configuration endpoint (RFC 7592 §2.1): what is registered. */
+/** Client configuration endpoint (RFC 7592 §2.1): what is registered. A secret is not repeated: only its hash is stored. */
 export function readClient(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const { client, token } = await authenticate(context, request)
-    return reply.header('cache-control', 'no-store').send(readRegistration(context, client, token))
+    return reply
+      .header('cache-control', 'no-store')
+      .send(clientInformation(context, client, { registrationToken: token }))
   }
 }
 
@@ -33,11 +32,11 @@ export function updateClient(context: Context): RouteHandlerMethod {
   }
 }
 
-/** Client configuration endpoint (RFC 7592 §2.3): removes the client. */
+/** Client configuration endpoint (RFC 7592 §2.3): removes the client with everything that was granted to it. */
 export function deleteClient(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const { client } = await authenticate(context, request)
-    await removeRegistration(context, client)
+    await removeClient(context.db, client.id)
     context.log.info({ event: 'client_removed', client_id: client.id }, 'client removed its registration')
     return reply.code(204).header('cache-control', 'no-store').send()
   }

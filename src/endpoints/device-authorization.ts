@@ -1,13 +1,19 @@
 import type { RouteHandlerMethod } from 'fastify'
 import { authenticateClient } from '../clients/authenticate.ts'
 import { countKept } from '../clients/network-limit.ts'
-import { findRequestedResource } from '../clients/requested-resource.ts'
+import { findRequestedResource, grantableScope } from '../clients/requested-resource.ts'
 import type { Context } from '../context.ts'
 import { networkOf } from '../operations/network.ts'
-import { DEVICE_CODE_SECONDS, displayUserCode, POLL_INTERVAL_SECONDS, userCodeFrom } from '../protocol/device-code.ts'
+import {
+  DEVICE_CODE_GRANT,
+  DEVICE_CODE_SECONDS,
+  displayUserCode,
+  POLL_INTERVAL_SECONDS,
+  userCodeFrom,
+} from '../protocol/device-code.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters } from '../protocol/parameters.ts'
-import { narrowScope, readScope } from '../protocol/scope.ts'
+import { readScope } from '../protocol/scope.ts'
 import { insertDeviceCode } from '../store/device-code.ts'
 import { hashSecret, issueCredential, randomSecret } from '../tokens/secret.ts'
 
@@ -19,15 +25,11 @@ export function deviceAuthorization(context: Context): RouteHandlerMethod {
     const finding = { network: networkOf(request.ip, 48) }
     const client = await authenticateClient(context, request.headers.authorization, parameters, finding)
     await countKept(context, finding.network, '/device_authorization')
-    if (!client.grant_types.includes('urn:ietf:params:oauth:grant-type:device_code')) {
+    if (!client.grant_types.includes(DEVICE_CODE_GRANT)) {
       throw new OAuthError('unauthorized_client', 'this client may not use the device code grant')
     }
     const resource = await findRequestedResource(context, parameters.get('resource'), client)
-    const scope = narrowScope(readScope(parameters.get('scope')), {
-      resourceScope: resource.scopes.map(({ name }) => name),
-      defaultScope: client.default_scope ?? undefined,
-      boundScope: client.bound_scope ?? undefined,
-    })
+    const scope = grantableScope(readScope(parameters.get('scope')), client, resource)
     const deviceCode = issueCredential('deviceCode')
     const userCode = await keepWithUserCode(context, {
       deviceCodeHash: hashSecret(deviceCode),

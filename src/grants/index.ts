@@ -1,8 +1,9 @@
+import { DEVICE_CODE_GRANT } from '../protocol/device-code.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import type { ClientRow } from '../store/database.ts'
 import { authorizationCode } from './authorization-code.ts'
 import { clientCredentials } from './client-credentials.ts'
-import { DEVICE_CODE_GRANT, deviceCode } from './device-code.ts'
+import { deviceCode } from './device-code.ts'
 import type { Grant } from './grant.ts'
 import { refreshToken } from './refresh-token.ts'
 

@@ -1,10 +1,6 @@
 import type { FastifyReply } from 'fastify'
-import {
-  type GrantableRequest,
-  judgeAuthorizationRequest,
-  mustPush,
-  proveClient,
-} from '../clients/authorization-request.ts'
+import { type GrantableRequest, judgeAuthorizationRequest, proveClient } from '../clients/authorization-request.ts'
+import { mustPush } from '../clients/client-policy.ts'
 import { NO_RESOURCE } from '../clients/requested-resource.ts'
 import type { Context } from '../context.ts'
 import { networkOf } from '../operations/network.ts'

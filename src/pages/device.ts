@@ -11,7 +11,7 @@ import { findResourceById } from '../store/resource.ts'
 import type { Session } from '../store/session.ts'
 import { hashSecret } from '../tokens/secret.ts'
 import { admitDeviceGuess } from '../users/device-guess.ts'
-import { checkFormToken, formToken, readSession, sentSessionId } from './browser.ts'
+import { formToken, isFormTokenRight, readSession, sentSessionId } from './browser.ts'
 import { queryFor } from './next-page.ts'
 import { redirectTo, sendPage } from './page.ts'
 
@@ -29,7 +29,8 @@ export function openDevice(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const posted = await readForm(context, request, reply)
     if (posted === undefined) return reply
-    const { typed, session, key, userCode } = posted
+    const { fresh, typed, session, key, userCode } = posted
+    if (!fresh) return showForm(context, request, reply.code(403), typed, EXPIRED)
     const wait = await admitDeviceGuess(context, session.userId)
     if (wait !== undefined) {
       reply.code(429).header('retry-after', wait)
@@ -46,10 +47,11 @@ export function decideDevice(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const posted = await readForm(context, request, reply)
     if (posted === undefined) return reply
-    const { form, typed, session, key, userCode } = posted
+    const { form, fresh, typed, session, key, userCode } = posted
     const opened = userCode && (await findOpenedDeviceCode(context.db, key))
     const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
     if (!asked) return refuseCode(context, request, reply, typed)
+    if (!fresh) return ask(context, request, reply.code(403), asked, session, EXPIRED)
     const approved = form.get('decision') === 'approve'
     const denied = form.get('decision') === 'deny'
     if (!denied && !(approved && digest(asked) === form.get('shown'))) {
@@ -64,9 +66,13 @@ export function decideDevice(context: Context): RouteHandlerMethod {
   }
 }
 
+const EXPIRED = 'This page was no longer valid, and nothing was done. Please try once more.'
+
 /** What a person sent with the form of a code. */
 interface PostedCode {
   form: Parameters
+  /** the form is one that this browser was shown in this session; else it is shown again */
+  fresh: boolean
   typed: string
   /** `undefined` when what was typed can't be one */
   userCode: string | undefined
@@ -79,7 +85,6 @@ interface PostedCode {
  * Reads the posted form of a person who is signed in.
  *
  * @returns `undefined` when nobody is: the browser has been sent to sign in
- * @throws {OAuthError} when the form is not one that this browser was shown
  */
 async function readForm(
   context: Context,
@@ -93,10 +98,10 @@ async function readForm(
     toSignIn(context, reply, typed)
     return undefined
   }
-  checkFormToken(context, request, form.get('form_token'))
+  const fresh = isFormTokenRight(context, request, form.get('form_token'))
   const userCode = readUserCode(typed)
   const sessionHash = hashSecret(sentSessionId(context, request) ?? '')
-  return { form, typed, userCode, key: { userCodeHash: hashSecret(userCode ?? ''), sessionHash }, session }
+  return { form, fresh, typed, userCode, key: { userCodeHash: hashSecret(userCode ?? ''), sessionHash }, session }
 }
 
 function refuseCode(context: Context, request: FastifyRequest, reply: FastifyReply, typed: string): FastifyReply {
@@ -133,6 +138,7 @@ function ask(
   reply: FastifyReply,
   asked: Asked,
   session: Session,
+  problem?: string,
 ): FastifyReply {
   const { basePath } = context.config
   const { client, resource, scope, userCode } = asked
@@ -150,6 +156,7 @@ function ask(
     grantedScopes: [],
     username: session.username,
     impersonationWarning: true,
+    ...(problem === undefined ? {} : { problem }),
   })
 }
 

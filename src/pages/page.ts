@@ -29,7 +29,7 @@ const PAGE_HEADERS = {
   'cache-control': 'no-store',
 }
 
-/** The models of the templates in views/; docs of each field are in the template. */
+/** What each template in views/ is given. */
 interface Models {
   'sign-in': { action: string; formToken: string; username: string; problem?: string; clientName?: string }
   consent: {

@@ -1,5 +1,6 @@
 import { ASSERTION_ALGORITHMS, type PublicJwk } from './client-assertion.ts'
 import { CLIENT_AUTHENTICATION_METHODS, type ClientAuthenticationMethod } from './client-authentication.ts'
+import { DEVICE_CODE_GRANT } from './device-code.ts'
 import { OAuthError } from './oauth-error.ts'
 import { redirectUriProblem } from './redirect-uri.ts'
 import { isMeaningfulScope } from './scope.ts'
@@ -69,10 +70,7 @@ const LONGEST_URL = 1024 // characters
 const DEFAULT_GRANT_TYPES: readonly string[] = ['authorization_code', 'refresh_token']
 
 /** Grants that a client may register for itself: in each of them a person decides. */
-export const REGISTRABLE_GRANT_TYPES: readonly string[] = [
-  ...DEFAULT_GRANT_TYPES,
-  'urn:ietf:params:oauth:grant-type:device_code',
-]
+export const REGISTRABLE_GRANT_TYPES: readonly string[] = [...DEFAULT_GRANT_TYPES, DEVICE_CODE_GRANT]
 
 /** What may be registered here. */
 export interface RegistrationRules {

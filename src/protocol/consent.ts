@@ -10,7 +10,7 @@ export interface ConsentQuestion {
 
 /** A client as far as consent depends on it. */
 export interface AskingClient {
-  /** it proves who it is at the token endpoint, with a secret */
+  /** it proves who it is at the token endpoint, with credentials that an operator gave it or knows */
   confidential: boolean
   redirectUri: string
 }

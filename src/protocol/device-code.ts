@@ -1,3 +1,6 @@
+/** The grant's `grant_type` (RFC 8628 §3.4). */
+export const DEVICE_CODE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
+
 /** How long a device waits for the person (RFC 8628 §3.2). */
 export const DEVICE_CODE_SECONDS = 600
 
@@ -53,7 +56,8 @@ export type DeviceCodeVerdict =
 /**
  * Says why a poll got no tokens (RFC 8628 §3.5).
  *
- * @returns `refused` when the person approved, so that its user, client or resource is disabled or removed
+ * @returns `refused` when the person approved, so that its user, client or resource is disabled or removed, or the
+ *   poll asked for another resource
  */
 export function judgeDeviceCode(code: JudgedDeviceCode | undefined, clientId: string): DeviceCodeVerdict {
   if (code === undefined) return 'unknown'

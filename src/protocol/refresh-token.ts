@@ -4,7 +4,7 @@ const LINEAGE_BYTES = 32
 const GENERATION_BYTES = 4
 export const SECRET_BYTES = 16
 
-/** The most superseded generations that can still converge: what a family's row keeps (design: token families). */
+/** The most superseded generations that can still converge: what a family's row keeps. */
 export const SUPERSEDED_KEPT = 8
 
 /** The three parts of a refresh token. */
@@ -37,7 +37,7 @@ export function decodeRefreshToken(bytes: Buffer): RefreshToken | undefined {
 /** What the family's row says, as far as the judgement needs it. */
 export interface JudgedFamily {
   clientId: string
-  /** the family, its client, its user or its resource has been ended or disabled */
+  /** the family has been ended, or its client or its user disabled */
   ended: boolean
   /** idle or absolute lifetime is over */
   expired: boolean

@@ -2,6 +2,9 @@
 export const SHORTEST_PASSWORD = 8
 export const LONGEST_PASSWORD = 1024
 
+/** What `usernameKey` demands, for people. */
+export const USERNAME_RULE = 'A username has 1 to 128 characters, without spaces and invisible characters.'
+
 /**
  * Brings a username into the form under which it is unique: compatibility forms and case don't tell people apart.
  *

@@ -129,12 +129,10 @@ export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]
 }
 
 /** Ends an access token, if it belongs to the client (RFC 7009 §2.1); the rest of its family lives on. */
-export async function revokeAccessToken(db: Kysely<Database>, tokenHash: Buffer, clientId: string): Promise<boolean> {
-  const { rows } = await sql`
+export async function revokeAccessToken(db: Kysely<Database>, tokenHash: Buffer, clientId: string): Promise<void> {
+  await sql`
     delete from access_token a
     where a.token_hash = ${tokenHash} and ${clientId} in (
       a.client_id, (select f.client_id from token_family f where f.id = a.family_id)
-    )
-    returning 1`.execute(db)
-  return rows.length === 1
+    )`.execute(db)
 }

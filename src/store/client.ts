@@ -189,13 +189,12 @@ export async function setClientSecret(db: Kysely<Database>, id: string, secretHa
 }
 
 /** Disables or enables a client: while disabled it gets nothing, and its tokens are inactive. */
-export async function setClientDisabled(db: Kysely<Database>, id: string, disabled: boolean): Promise<boolean> {
-  const { numUpdatedRows } = await db
+export async function setClientDisabled(db: Kysely<Database>, id: string, disabled: boolean): Promise<void> {
+  await db
     .updateTable('client')
     .set({ disabled_at: disabled ? sql`coalesce(disabled_at, now())` : null })
     .where('id', '=', id)
-    .executeTakeFirst()
-  return numUpdatedRows === 1n
+    .execute()
 }
 
 /**

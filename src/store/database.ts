@@ -324,11 +324,6 @@ export function databaseProblem(error: unknown): string {
     .join('; ')
 }
 
-/** Whether an error is the violation of a unique constraint (SQLSTATE 23505). */
-export function isUniqueViolation(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === '23505'
-}
-
 /** Asks the database for a sign of life. @throws when it gives none */
 export async function pingDatabase(db: Kysely<Database>): Promise<void> {
   await sql`select 1`.execute(db)

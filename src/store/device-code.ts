@@ -85,6 +85,14 @@ export async function decideDeviceCode(
   return rows.length === 1
 }
 
+/** What a token request says of a device code. */
+export interface DeviceCodeRedemption {
+  deviceCodeHash: Buffer
+  clientId: string
+  /** forms of the requested resource, the best first; `undefined` when none was requested */
+  resourceCandidates: string[] | undefined
+}
+
 /**
  * Redeems an approved device code and starts its token family, in one statement. One of any number of concurrent
  * polls wins.
@@ -93,8 +101,7 @@ export async function decideDeviceCode(
  */
 export async function redeemDeviceCode(
   db: Kysely<Database>,
-  deviceCodeHash: Buffer,
-  clientId: string,
+  { deviceCodeHash, clientId, resourceCandidates }: DeviceCodeRedemption,
   family: NewFamily,
 ): Promise<IssuedAccessToken | undefined> {
   const redeemed = sql`
@@ -104,6 +111,10 @@ export async function redeemDeviceCode(
       and d.client_id = ${clientId}
       and d.status = 'approved'
       and d.expires_at > now()
+      and (${resourceCandidates ?? null}::text[] is null or r.uri = (
+        select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
+        order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
+      ))
       and client.id = d.client_id and client.disabled_at is null
       and u.id = d.user_id and u.disabled_at is null
       and r.id = d.resource_id
@@ -111,13 +122,18 @@ export async function redeemDeviceCode(
   return startTokenFamily(db, redeemed, family)
 }
 
+/** A device code with the resource that it is for. */
+export interface StoredDeviceCode extends JudgedDeviceCode {
+  resourceUri: string | null
+}
+
 /** Notes a poll, and says what is known of the code; one that comes too early lengthens the interval (RFC 8628 §3.5). */
 export async function notePoll(
   db: Kysely<Database>,
   deviceCodeHash: Buffer,
   clientId: string,
-): Promise<JudgedDeviceCode | undefined> {
-  const { rows } = await sql<JudgedDeviceCode>`
+): Promise<StoredDeviceCode | undefined> {
+  const { rows } = await sql<StoredDeviceCode>`
     with before as (
       select device_code_hash, coalesce(polled_at + make_interval(secs => interval_seconds) > now(), false) as early
       from device_code where device_code_hash = ${deviceCodeHash} and client_id = ${clientId}
@@ -128,8 +144,9 @@ export async function notePoll(
         interval_seconds = d.interval_seconds + case when before.early then ${POLL_INTERVAL_SECONDS}::integer else 0 end
       from before where d.device_code_hash = before.device_code_hash
     )
-    select d.client_id as "clientId", d.status, d.expires_at <= now() as expired, coalesce(before.early, false) as early
-    from device_code d left join before using (device_code_hash)
+    select d.client_id as "clientId", d.status, d.expires_at <= now() as expired, coalesce(before.early, false) as early,
+      r.uri as "resourceUri"
+    from device_code d left join before using (device_code_hash) left join resource r on r.id = d.resource_id
     where d.device_code_hash = ${deviceCodeHash}`.execute(db)
   return rows[0]
 }

@@ -96,9 +96,6 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   },
 ]
 
-/** Names for metrics and the log. */
-export const REMOVAL_NAMES: readonly string[] = [...new Set(REMOVALS.map(({ name }) => name))]
-
 /** Only one replica cleans up at a time; the number is arbitrary, and used for nothing else. */
 const HOUSEKEEPING_LOCK = 7_079_837
 

@@ -51,13 +51,9 @@ export async function listUsers(db: Kysely<Database>): Promise<UserRow[]> {
   return db.selectFrom('user').selectAll().orderBy('username_key').execute()
 }
 
-/**
- * Disables or enables a user. A disabled user's sessions end; tokens are inactive while it lasts.
- *
- * @returns whether there is such a user
- */
-export async function setUserDisabled(db: Kysely<Database>, usernameKey: string, disabled: boolean): Promise<boolean> {
-  const { rows } = await sql`
+/** Disables or enables a user. A disabled user's sessions end; tokens are inactive while it lasts. */
+export async function setUserDisabled(db: Kysely<Database>, usernameKey: string, disabled: boolean): Promise<void> {
+  await sql`
     with changed as (
       update "user" set disabled_at = ${disabled ? sql`coalesce(disabled_at, now())` : null}
       where username_key = ${usernameKey}
@@ -65,8 +61,7 @@ export async function setUserDisabled(db: Kysely<Database>, usernameKey: string,
     ), ended as (
       delete from session using changed where session.user_id = changed.id and ${disabled}
     )
-    select id from changed`.execute(db)
-  return rows.length === 1
+    select`.execute(db)
 }
 
 /** Changes the password; sessions that were opened with the old one end, and so do known browsers. */

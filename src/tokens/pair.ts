@@ -48,7 +48,7 @@ export function nextRefreshToken(token: RefreshToken): RefreshToken {
 }
 
 /**
- * Seals a pair for those who present a superseded token of the same family (design: refresh converges). It
+ * Seals a pair for those who present a superseded token of the same family, so that refresh converges. It
  * opens with the lineage secret alone, which the database doesn't hold, and for this generation alone.
  */
 export function sealPair(accessToken: string, refreshToken: RefreshToken): Buffer {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { isConfidential } from '../clients/authenticate.ts'
 import type { GrantableRequest } from '../clients/authorization-request.ts'
+import { isConfidential } from '../clients/client-policy.ts'
 import type { Context } from '../context.ts'
 import { type AskingClient, type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
 import { insertAuthorizationCode } from '../store/authorization-code.ts'

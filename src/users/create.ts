@@ -1,5 +1,5 @@
 import type { Context } from '../context.ts'
-import { passwordProblem, usernameKey } from '../protocol/username.ts'
+import { passwordProblem, USERNAME_RULE, usernameKey } from '../protocol/username.ts'
 import { insertSetupLink, removeSetupLinks } from '../store/setup-link.ts'
 import { insertFirstUser, insertUser, type NewUser } from '../store/user.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
@@ -58,7 +58,7 @@ export async function issueSetupLink({ config, db }: Pick<Context, 'config' | 'd
 /** The user to be stored, or what is wrong with the choice. */
 async function prepareUser({ passwords }: Pick<Context, 'passwords'>, chosen: ChosenUser): Promise<NewUser | string> {
   const key = usernameKey(chosen.username)
-  if (key === undefined) return 'A username has 1 to 128 characters, without spaces and invisible characters.'
+  if (key === undefined) return USERNAME_RULE
   const problem = passwordProblem(chosen.password)
   if (problem !== undefined) return problem
   return {

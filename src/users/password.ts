@@ -7,7 +7,7 @@ import { randomSecret } from '../tokens/secret.ts'
 /** OWASP's parameters for argon2id: 19 MiB, two passes, one lane. */
 const PARAMETERS = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
 
-/** Of the four threads that Node.js has for such work, one stays free for files and name resolution. */
+/** Of the four threads that Node.js has for such work by default, one stays free for files and name resolution. */
 const MOST_AT_ONCE = Math.min(availableParallelism(), 3)
 
 /** More than this many waiting sign-ins would wait longer than people do. */

@@ -1,12 +1,12 @@
 import t from 'tap'
 import { clientSet, clientShow } from '../../src/admin/client.ts'
-import { resourceSet } from '../../src/admin/resource.ts'
+import { resourceList, resourceSet } from '../../src/admin/resource.ts'
 import { addMachine, obtainMachineToken } from '../support/access-token.ts'
 import { basic } from '../support/credentials.ts'
 import { letTimePass } from '../support/database.ts'
 import { type FlowClient, introspect, obtainTokens, post, refresh, type Tokens } from '../support/flow.ts'
 import { addClient, addResource, startTestPostern } from '../support/postern.ts'
-import { commandIn, refusalOf, textOf } from './command.ts'
+import { commandIn, jsonOf, refusalOf, textOf } from './command.ts'
 
 const postern = await startTestPostern(t)
 const { config } = postern.context
@@ -274,4 +274,19 @@ t.test('the command ends with 1 for a bad value, and with 2 for bad usage', asyn
   const { code } = await run([...set, '--access-token-seconds', '600', '--token-format', 'jwt', '--json'])
   t.equal(code, 0)
   t.match(await connect(), { expires_in: 600, access_token: /^eyJ/ })
+})
+
+t.test('programs are told the lifetimes and the token format that are set', async (t) => {
+  const { client, setClient, setResource, uri } = await start()
+  const none = { access_token_seconds: null, refresh_token_seconds: null, family_seconds: null }
+  const set = { ...none, access_token_seconds: 600, refresh_grace_seconds: 0, token_format: 'jwt' }
+  const options = { accessTokenSeconds: '600', refreshGraceSeconds: '0', tokenFormat: 'jwt' } as const
+  t.match(await jsonOf(setResource(options)), set)
+  const listed: { resource: string }[] = await jsonOf(resourceList(config))
+  t.match(
+    listed.find(({ resource }) => resource === uri),
+    set,
+  )
+  t.match(await jsonOf(clientShow(config, client.client_id)), { ...none, refresh_grace_seconds: null })
+  t.match(await jsonOf(setClient({ familySeconds: '86400' })), { ...none, family_seconds: 86_400 })
 })

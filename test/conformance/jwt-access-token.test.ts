@@ -1,9 +1,9 @@
-import { decodeProtectedHeader } from 'jose'
+import { decodeJwt, decodeProtectedHeader } from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
 import t, { type Test } from 'tap'
 import { SIGNING_ALGORITHMS } from '../../src/protocol/signing-key.ts'
-import { addMachine, decodeJwt, issueJwts, obtainMachineToken } from '../support/access-token.ts'
+import { addMachine, issueJwts, obtainMachineToken } from '../support/access-token.ts'
 import { obtainTokens, refresh } from '../support/flow.ts'
 import { addClient, addResource, RESOURCE, startTestPostern, type TestPostern } from '../support/postern.ts'
 
@@ -72,7 +72,7 @@ t.test('oauth4webapi validates a token that is bound to a key, and its proof (RF
   await t.rejects(oauth.validateJwtAccessToken(server, request(access_token), RESOURCE, insecure), 'without the proof')
 })
 
-t.test('a client that converges gets the same token again, signed anew (design: refresh converges)', async (t) => {
+t.test('a client that converges gets the same token again, signed anew', async (t) => {
   const { postern, server, client } = await start(t, 'ES256')
   const first = await obtainTokens(postern, client)
   const pairs = await Promise.all([1, 2, 3].map(() => refresh(postern, client, first.refresh_token)))
@@ -92,7 +92,7 @@ t.test('one client has JWTs at one resource server and opaque tokens at another'
   const opaque = await obtainTokens(postern, client, { resource: other })
   t.match(opaque.access_token, /^postern_at_/)
   const jwt = await obtainTokens(postern, client)
-  t.equal(decodeJwt(jwt.access_token).payload.aud, RESOURCE)
+  t.equal(decodeJwt(jwt.access_token).aud, RESOURCE)
 })
 
 t.test('oauth4webapi and openid-client read signed introspection answers (RFC 9701 §5)', async (t) => {
@@ -109,7 +109,9 @@ t.test('oauth4webapi and openid-client read signed introspection answers (RFC 97
   const answer = await oauth.processIntrospectionResponse(server, caller, response)
   await oauth.validateApplicationLevelSignature(server, response, insecure)
   t.match(answer, { active: true, iss: postern.issuer, aud: RESOURCE, username: 'alice', scope: 'read write' })
-  const { header, payload } = decodeJwt(await copy.text())
+  const jwt = await copy.text()
+  const header = decodeProtectedHeader(jwt)
+  const payload = decodeJwt(jwt)
   t.match(header, { typ: 'token-introspection+jwt', alg: 'EdDSA' })
   t.same(Object.keys(payload).sort(), ['aud', 'iat', 'iss', 'token_introspection'])
   t.equal(payload.aud, id, 'the resource server that asked')

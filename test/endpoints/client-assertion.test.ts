@@ -13,6 +13,7 @@ import {
   REFUSED,
   registerWithKeys,
 } from '../support/assertion.ts'
+import { basic } from '../support/credentials.ts'
 import { letTimePass } from '../support/database.ts'
 import { isActive, obtainCode, post, redeem } from '../support/flow.ts'
 import { countRows, startTestPostern, type TestPostern } from '../support/postern.ts'
@@ -234,7 +235,7 @@ t.test('one way of authentication at a time, and the one that was registered (RF
   t.equal(await judgedAs(postern, { ...assertion, client_assertion_type: 'urn:other' }), REFUSED)
   t.equal(await judgedAs(postern, { client_assertion: assertion.client_assertion }), REFUSED, 'no type')
   t.equal(await judgedAs(postern, { client_assertion_type: assertion.client_assertion_type }), REFUSED, 'no assertion')
-  const authorization = `Basic ${Buffer.from(`${client_id}:`).toString('base64')}`
+  const authorization = basic(client_id, '')
   const fields = { grant_type: 'refresh_token', refresh_token: 'unknown' }
   t.match(await post(postern, '/token', fields, { authorization }), { status: 401 }, 'Basic with an empty password')
   t.match(await post(postern, '/token', { ...fields, ...assertion }, { authorization }), { status: 400 })

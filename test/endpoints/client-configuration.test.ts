@@ -1,5 +1,5 @@
 import t from 'tap'
-import { demandRegistration, replaceRegistration } from '../../src/clients/manage-registration.ts'
+import { demandRegistration, replaceRegistration } from '../../src/clients/client-configuration.ts'
 import { readClientMetadata } from '../../src/clients/read-metadata.ts'
 import { findClient, setClientDisabled, setClientSecret } from '../../src/store/client.ts'
 import { hashSecret } from '../../src/tokens/secret.ts'

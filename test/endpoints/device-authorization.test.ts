@@ -6,7 +6,15 @@ import { letTimePass } from '../support/database.ts'
 import { introspect, post, refresh } from '../support/flow.ts'
 import { VS_CODE } from '../support/metadata-documents.ts'
 import { Person, textOf } from '../support/person.ts'
-import { addClient, addUser, PASSWORD, startTestPostern, type TestPostern } from '../support/postern.ts'
+import {
+  addClient,
+  addResource,
+  addUser,
+  PASSWORD,
+  RESOURCE,
+  startTestPostern,
+  type TestPostern,
+} from '../support/postern.ts'
 import { startWithWebsites } from '../support/websites.ts'
 
 const GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -21,8 +29,8 @@ async function startDevice(postern: TestPostern, clientId: string, fields: Recor
   return body as { device_code: string; user_code: string; verification_uri: string; verification_uri_complete: string }
 }
 
-function poll(postern: TestPostern, clientId: string, deviceCode: string) {
-  return post(postern, '/token', { grant_type: GRANT, device_code: deviceCode, client_id: clientId })
+function poll(postern: TestPostern, clientId: string, deviceCode: string, resource?: string) {
+  return post(postern, '/token', { grant_type: GRANT, device_code: deviceCode, client_id: clientId, resource })
 }
 
 /** Signs in if asked, enters the code, and returns the page that comes. */
@@ -108,6 +116,30 @@ t.test('nobody but the session that opened a code may decide (RFC 8628 §5.4)', 
   await alice.submit(question, '/device/decision', { decision: 'approve' })
   t.equal((await poll(postern, client.client_id, device.device_code)).status, 200)
 })
+
+t.test(
+  'a device gets tokens for the resource that was approved, and another one burns nothing (RFC 8707 §2.2)',
+  async (t) => {
+    const postern = await startTestPostern(t)
+    const other = 'https://other.example/mcp'
+    await addResource(postern, other, [{ name: 'read', description: 'Read' }])
+    const client = await addDevice(postern)
+    const device = await startDevice(postern, client.client_id, { resource: RESOURCE })
+    const pollFor = (resource?: string) => poll(postern, client.client_id, device.device_code, resource)
+    t.match((await pollFor(other)).body, { error: 'authorization_pending' })
+    const person = new Person()
+    await person.submit(await open(person, device.verification_uri_complete), '/device/decision', {
+      decision: 'approve',
+    })
+    for (const wrong of [other, `${RESOURCE}/below`, 'https://unknown.example/', 'x']) {
+      t.match(await pollFor(wrong), { status: 400, body: { error: 'invalid_target' } }, wrong)
+    }
+    const { status, body } = await pollFor(`${RESOURCE}/`)
+    t.equal(status, 200, 'in any form')
+    t.match(await introspect(postern, body.access_token as string), { active: true, aud: RESOURCE })
+    t.match((await pollFor(other)).body, { error: 'invalid_grant' }, 'redeemed once')
+  },
+)
 
 t.test('20 polls of one approved code get one pair of tokens', async (t) => {
   const postern = await startTestPostern(t)

@@ -1,4 +1,4 @@
-import { createHmac } from 'node:crypto'
+import { createHmac, generateKeyPairSync, sign } from 'node:crypto'
 import { request as httpRequest } from 'node:http'
 import { exportJWK } from 'jose'
 import t from 'tap'
@@ -53,6 +53,14 @@ async function refreshWith(client: FlowClient, refreshToken: string, proofKey?: 
 /** A request to the token endpoint that is refused for its proof before anything else is looked at. */
 async function present(dpop: string) {
   return post(postern, '/token', { grant_type: 'x', client_id: publicClient.client_id }, { dpop })
+}
+
+/** A proof that is right but for its RSA key, which has 1024 bits. */
+function proveWithSmallKey(claims: object): string {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  const header = { typ: 'dpop+jwt', alg: 'RS256', jwk: publicKey.export({ format: 'jwk' }) }
+  const signed = [header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  return `${signed}.${sign('sha256', Buffer.from(signed), privateKey).toString('base64url')}`
 }
 
 /** A JWS by hand, for what no library signs. */
@@ -182,6 +190,7 @@ t.test('a header that is no well-signed proof is refused', async (t) => {
     'RS256 in name, with an EC key': handmade({ typ, alg: 'RS256', jwk: key.jwk }, { ...claims, nonce }, 'x'),
     'the key of another': await prove(postern, key, {}, { jwk: otherKey.jwk }),
     'a point that is not on the curve': await prove(postern, key, {}, { jwk: { ...key.jwk, y: 'A'.repeat(43) } }),
+    'a small RSA key': proveWithSmallKey({ ...claims, nonce }),
     'no key': await prove(postern, key, {}, { jwk: undefined }),
     'a key by reference': await prove(postern, key, {}, { jwk: undefined, jku: 'http://127.0.0.1:1/', kid: 'x' }),
     'another typ': await prove(postern, key, {}, { typ: 'JWT' }),

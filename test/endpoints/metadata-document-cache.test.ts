@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import t from 'tap'
-import { countFetch } from '../../src/clients/fetch-limit.ts'
 import { fetchDocument } from '../../src/clients/metadata-document.ts'
+import { countFetch } from '../../src/clients/network-limit.ts'
 import { listClients, setClientDisabled } from '../../src/store/client.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
 import { saveDocumentClient } from '../../src/store/metadata-document.ts'

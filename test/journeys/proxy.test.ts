@@ -10,10 +10,10 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { decide, openBrowser, signIn, WITHOUT_BROWSER } from '../support/browser.ts'
 import { listenForCallback } from '../support/callback.ts'
+import { TEST_CERTIFICATE } from '../support/certificate.ts'
 import { letTimePass } from '../support/database.ts'
 import { startExampleServer } from '../support/example-server.ts'
 import { authorizeUrl, pkce, post } from '../support/flow.ts'
-import { LOCALHOST_CERTIFICATE } from '../support/localhost-certificate.ts'
 import { CLIENT_PACKAGE, MemoryProvider, SDK } from '../support/mcp-client.ts'
 import { textOf } from '../support/person.ts'
 import { freePort } from '../support/postern.ts'
@@ -27,7 +27,7 @@ if (process.env.TEST_TRUSTS_LOCALHOST === undefined) {
   const folder = await mkdtemp(join(tmpdir(), 'postern-certificate-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
   const file = join(folder, 'localhost.pem')
-  await writeFile(file, LOCALHOST_CERTIFICATE)
+  await writeFile(file, TEST_CERTIFICATE)
   await t.spawn(process.execPath, [import.meta.filename], {
     env: { ...process.env, NODE_EXTRA_CA_CERTS: file, TEST_TRUSTS_LOCALHOST: 'yes' },
   })

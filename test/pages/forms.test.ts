@@ -233,6 +233,24 @@ t.test('a question that was open for too long is asked again, and nothing of it 
   t.equal(answer.searchParams.get('state'), 'opaque state')
 })
 
+t.test('the forms of a device that were open for too long are shown again, and then work', async (t) => {
+  const { postern } = await signInForm.prepare(t)
+  const browser = new Browser(postern)
+  await browser.signIn()
+  const user_code = await startDevice(postern)
+  const typed = await browser.post('/device', { user_code, form_token: 'old' })
+  t.match(typed.body, /no longer valid, and nothing was done/)
+  t.match(typed.body, `value="${user_code}"`)
+  const opening = await browser.form(async () => typed, '/device')
+  const open = (one: Browser) => one.post(opening.action, { ...opening.fields, user_code })
+  const question = await browser.form(open, '/device/decision')
+  const old = { ...question.fields, form_token: 'old', decision: 'approve' }
+  const again = await browser.form((one) => one.post(question.action, old), '/device/decision')
+  t.same(again.fields.user_code, user_code)
+  const done = await browser.post(again.action, { ...again.fields, decision: 'approve' })
+  t.match(done.body, 'Device connected')
+})
+
 t.test('the forms of several open pages all work, since nothing is used up', async (t) => {
   const { postern } = await signInForm.prepare(t)
   const [browser, client] = [new Browser(postern), await addTestClient(postern)]

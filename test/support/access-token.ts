@@ -29,9 +29,3 @@ export async function obtainMachineToken(
 export async function issueJwts(postern: Pick<TestPostern, 'db'>, resource: string = RESOURCE): Promise<void> {
   await postern.db.updateTable('resource').set({ token_format: 'jwt' }).where('uri', '=', resource).execute()
 }
-
-/** Header and payload of a JWT, unverified. */
-export function decodeJwt(jwt: string): { header: Record<string, unknown>; payload: Record<string, unknown> } {
-  const [header, payload] = jwt.split('.').map((part) => Buffer.from(part, 'base64url').toString())
-  return { header: JSON.parse(header ?? ''), payload: JSON.parse(payload ?? '') }
-}

@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
-import { LOCALHOST_CERTIFICATE, LOCALHOST_KEY } from './localhost-certificate.ts'
+import { TEST_CERTIFICATE, TEST_KEY } from './certificate.ts'
 
 /** A client's own server, to which the browser comes back. */
 export interface Callback {
@@ -31,9 +31,7 @@ export async function listenForCallback(
     arrivals.push(url)
     wake()
   }
-  const server = tls
-    ? createTlsServer({ key: LOCALHOST_KEY, cert: LOCALHOST_CERTIFICATE }, listener)
-    : createServer(listener)
+  const server = tls ? createTlsServer({ key: TEST_KEY, cert: TEST_CERTIFICATE }, listener) : createServer(listener)
   server.listen(0, 'localhost')
   await once(server, 'listening')
   t.teardown(() => {

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { basic } from './credentials.ts'
 import { Person } from './person.ts'
 import { RESOURCE, type TestPostern } from './postern.ts'
 
@@ -123,7 +124,7 @@ export async function introspect(
   token: string,
   resourceServer: { id: string; secret: string } = postern.resourceServer,
 ): Promise<Record<string, unknown>> {
-  const authorization = `Basic ${Buffer.from(`${resourceServer.id}:${resourceServer.secret}`).toString('base64')}`
+  const authorization = basic(resourceServer.id, resourceServer.secret)
   const { status, body } = await post(postern, '/introspect', { token }, { authorization })
   if (status !== 200) throw new Error(`introspected with ${status}: ${JSON.stringify(body)}`)
   return body

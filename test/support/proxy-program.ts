@@ -4,7 +4,7 @@
  */
 import { request as forward, type OutgoingHttpHeaders } from 'node:http'
 import { createServer } from 'node:https'
-import { LOCALHOST_CERTIFICATE, LOCALHOST_KEY } from './localhost-certificate.ts'
+import { TEST_CERTIFICATE, TEST_KEY } from './certificate.ts'
 
 export interface ProxyOptions {
   port: number
@@ -23,7 +23,7 @@ export interface ProxyOptions {
 if (process.argv[2] !== undefined) run(JSON.parse(process.argv[2]))
 
 function run({ port, posternPort, posternPath, otherPort, forwarded }: ProxyOptions): void {
-  const server = createServer({ key: LOCALHOST_KEY, cert: LOCALHOST_CERTIFICATE }, (request, response) => {
+  const server = createServer({ key: TEST_KEY, cert: TEST_CERTIFICATE }, (request, response) => {
     const path = request.url ?? '/'
     const toPostern =
       path.startsWith(`${posternPath}/`) ||

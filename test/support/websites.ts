@@ -5,11 +5,11 @@ import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 import type { Network } from '../../src/clients/fetch-json.ts'
 import type { Config } from '../../src/config.ts'
+import { TEST_CERTIFICATE, TEST_KEY } from './certificate.ts'
 import { authorizeUrl, type FlowClient, pkce } from './flow.ts'
 import { APP } from './metadata-documents.ts'
 import { Person, textOf } from './person.ts'
 import { startTestPostern, type TestPostern } from './postern.ts'
-import { WEBSITE_CERTIFICATE, WEBSITE_KEY } from './website-certificate.ts'
 
 /** Where the websites seem to be. */
 export const PUBLIC_ADDRESS = '93.184.216.34'
@@ -37,7 +37,7 @@ export interface Websites {
 
 /** Opens the websites; nothing is there yet. */
 export async function openWebsites(t: Test): Promise<Websites> {
-  const server = createServer({ key: WEBSITE_KEY, cert: WEBSITE_CERTIFICATE }, (request, response) => {
+  const server = createServer({ key: TEST_KEY, cert: TEST_CERTIFICATE }, (request, response) => {
     const url = `https://${request.headers.host}${request.url}`
     websites.fetched.push(url)
     answer(websites.pages.get(url), request, response)
@@ -63,7 +63,7 @@ export async function openWebsites(t: Test): Promise<Websites> {
         websites.connected.push(addresses)
         return { addresses: ['127.0.0.1'], port: (server.address() as AddressInfo).port }
       },
-      certificateAuthority: WEBSITE_CERTIFICATE,
+      certificateAuthority: TEST_CERTIFICATE,
     },
   }
   return websites

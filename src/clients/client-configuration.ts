@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts'
 import type { ClientMetadata } from '../protocol/client-metadata.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
-import { findClient, removeClient, replaceClientMetadata } from '../store/client.ts'
+import { findClient, replaceClientMetadata } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { credentialHash, equalHashes, hashSecret, issueCredential } from '../tokens/secret.ts'
 import { type ClientInformation, clientInformation, storedMetadata, usesSecret } from './register.ts'
@@ -29,11 +29,6 @@ export async function demandRegistration(context: Context, clientId: string, tok
   return client
 }
 
-/** Tells a client its registration (RFC 7592 §2.1). A secret is not repeated: only its hash is stored. */
-export function readRegistration(context: Context, client: ClientRow, token: string): ClientInformation {
-  return clientInformation(context, client, { registrationToken: token })
-}
-
 /**
  * Replaces the metadata of a client (RFC 7592 §2.2): what the request leaves out goes back to its default. A
  * client that begins to use a secret gets one; what was granted to it stays.
@@ -51,9 +46,4 @@ export async function replaceRegistration(
   if (replaced === undefined) throw new OAuthError('invalid_token', 'the client has been removed', 'client_unknown')
   const isNew = replaced.secret_hash !== null && equalHashes(replaced.secret_hash, secretHash)
   return clientInformation(context, replaced, { secret: isNew ? secret : undefined, registrationToken: token })
-}
-
-/** Removes a client with everything that was granted to it (RFC 7592 §2.3). */
-export async function removeRegistration(context: Context, client: ClientRow): Promise<void> {
-  await removeClient(context.db, client.id)
 }
