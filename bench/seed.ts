@@ -50,6 +50,7 @@ async function startFamily(db: Kysely<Database>, config: Config, clientId: strin
     redirectUri: CALLBACK,
     codeChallenge: '',
     dpopJkt: undefined,
+    approvedFrom: '127.0.0.1',
   }
   await insertAuthorizationCode(db, { ...proof, userId, resourceId, scope: ['read'] }, 60)
   const refreshToken = firstRefreshToken()

@@ -17,6 +17,18 @@ import { type GrantOptions, grantList, grantRevoke } from './admin/grant.ts'
 import { type KeyRotateOptions, keyList, keyRotate } from './admin/key.ts'
 import { AdminError, type Answer, printAnswer, printProblem } from './admin/output.ts'
 import {
+  type ProviderChangeOptions,
+  type ProviderOptions,
+  providerAdd,
+  providerCheck,
+  providerList,
+  providerRemove,
+  providerSet,
+  providerSetDisabled,
+  providerShow,
+} from './admin/provider.ts'
+import { PRESETS } from './admin/provider-preset.ts'
+import {
   type ResourceChangeOptions,
   type ResourceOptions,
   resourceAdd,
@@ -134,6 +146,12 @@ lifetimes(
     .option('--name <NAME>', 'its name, for people')
     .option('--scope <NAME=DESCRIPTION>', 'all its scopes from now on; may be repeated', repeated)
     .option('--default', 'tokens are for it when a client names no resource')
+    .option(
+      '--allow-upstream <PROVIDER[:offline]>',
+      'it may act at this identity provider for people who agree; with :offline also while they are away; may be repeated',
+      repeated,
+    )
+    .option('--disallow-upstream <PROVIDER>', 'it may not any more; may be repeated', repeated)
     .addOption(new Option('--token-format <FORMAT>', 'of new access tokens').choices(TOKEN_FORMATS)),
 ).action(answer((reference: string, options: ResourceChangeOptions) => resourceSet(readConfig(), reference, options)))
 
@@ -158,6 +176,71 @@ command(
 )
   .argument('<URI>', 'its address, or its client_id')
   .action(answer((reference: string) => resourceRemove(readConfig(), reference)))
+
+const provider = group('provider', 'Identity providers: people sign in with the account that they have there.')
+
+providerOptions(
+  command(
+    provider,
+    'add',
+    'Add a provider; its client secret is asked, or read from standard input, unless it is in a file.',
+    'postern provider add company --preset keycloak --issuer https://sso.example.com/realms/staff --client-id postern --create-users',
+  )
+    .argument('<ID>', 'lower-case letters, digits and hyphens, at most 32: it becomes part of the redirect URI')
+    .addOption(new Option('--preset <PRESET>', 'what kind of provider it is').choices(PRESETS).makeOptionMandatory())
+    .requiredOption('--client-id <ID>', 'the client that was registered for Postern there')
+    .option('--issuer <URL>', 'as the provider calls itself; google, github and entra are known')
+    .option('--tenant <UUID>', 'for entra: the directory (tenant) ID'),
+).action(answer((id: string, options: ProviderOptions) => providerAdd(readConfig(), id, options)))
+
+providerOptions(
+  command(
+    provider,
+    'set',
+    'Change a provider; what is not named stays, and "" takes back.',
+    'postern provider set company --allow-domain example.com --no-create-users',
+  )
+    .argument('<ID>', 'as in postern provider list')
+    .option('--client-id <ID>', 'the client that was registered for Postern there'),
+)
+  .option('--no-trust-email', 'link nobody by e-mail address') // after the others, which then have no default
+  .option('--no-create-users', 'create no users')
+  .option('--no-keep-tokens', 'keep no tokens from the next sign-in on')
+  .action(answer((id: string, options: ProviderChangeOptions) => providerSet(readConfig(), id, options)))
+
+command(provider, 'list', 'List all providers.', 'postern provider list').action(
+  answer(() => providerList(readConfig())),
+)
+
+command(provider, 'show', 'Show everything about a provider but its secret.', 'postern provider show company')
+  .argument('<ID>', 'as in postern provider list')
+  .action(answer((id: string) => providerShow(readConfig(), id)))
+
+command(provider, 'check', 'Ask a provider, and say what is wrong.', 'postern provider check company')
+  .argument('<ID>', 'as in postern provider list')
+  .action(answer((id: string) => providerCheck(readConfig(), id), demandHealth))
+
+command(
+  provider,
+  'disable',
+  'Disable a provider: nobody signs in with it, and nothing is exchanged.',
+  'postern provider disable company',
+)
+  .argument('<ID>', 'as in postern provider list')
+  .action(answer((id: string) => providerSetDisabled(readConfig(), id, true)))
+
+command(provider, 'enable', 'Enable a disabled provider.', 'postern provider enable company')
+  .argument('<ID>', 'as in postern provider list')
+  .action(answer((id: string) => providerSetDisabled(readConfig(), id, false)))
+
+command(
+  provider,
+  'remove',
+  'Remove a provider with all links to it, the sessions that began there, and its tokens.',
+  'postern provider remove company',
+)
+  .argument('<ID>', 'as in postern provider list')
+  .action(answer((id: string) => providerRemove(readConfig(), id)))
 
 const client = group('client', 'Clients: most register by themselves; these commands add and govern them.')
 
@@ -291,6 +374,24 @@ function lifetimes(command: Command): Command {
     .option('--refresh-token-seconds <SECONDS>', 'a refresh token that is not used for this long ends')
     .option('--family-seconds <SECONDS>', 'a grant ends after this time')
     .option('--refresh-grace-seconds <SECONDS>', 'a superseded refresh token still gets the current pair for this long')
+}
+
+/** Adds the options of a provider that can be changed later. */
+function providerOptions(command: Command): Command {
+  return command
+    .option('--client-secret-file <FILE>', 'a file that holds the client secret; - asks, or reads standard input')
+    .option('--public', 'the client has no secret')
+    .option('--name <NAME>', 'its name, for people')
+    .option('--scope <SCOPES>', 'all scopes that are asked for; may be repeated', repeated)
+    .option('--internal-url <URL>', 'where the server reaches it, if not where browsers do: http://keycloak:8080')
+    .option('--trust-email', 'a verified e-mail address that is the name of a user proves to be that user')
+    .option('--create-users', 'the first sign-in creates the user')
+    .option('--allow-domain <DOMAIN>', 'only people with a verified e-mail address there; may be repeated', repeated)
+    .option('--require-claim <NAME=VALUE>', 'only people of whom the provider says so; may be repeated', repeated)
+    .option('--allow-group <GROUP>', 'only people whose claim groups holds it; may be repeated', repeated)
+    .option('--username-claim <CLAIM>', 'what new users are called by')
+    .option('--keep-tokens', 'keep the tokens of people, for resource servers that are allowed to act there')
+    .option('--parameter <NAME=VALUE>', 'goes with each authorization request; may be repeated', repeated)
 }
 
 /** A command that has commands. */

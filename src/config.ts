@@ -24,8 +24,12 @@ export interface Config {
   /** of new signing keys */
   signingAlgorithm: SigningAlgorithm
   signingKeySeconds: number
-  /** seals private keys in the database */
+  /** seals private keys, and what identity providers issued, in the database */
   encryptionKey: string | undefined
+  /** open what they sealed before; they seal nothing more */
+  decryptionKeys: string[]
+  /** people may sign in with a password of this server, and sessions that began so count */
+  passwordSignIn: boolean
   registration: 'open' | 'token' | 'off'
   registrationToken: string | undefined
   unusedClientSeconds: number
@@ -38,6 +42,12 @@ export interface Config {
   /** for development: documents and keys may come from loopback, also over http */
   metadataDocumentLoopback: boolean
   issParameter: boolean
+  /** of this service, on its pages */
+  name: string
+  /** an image as a `data:` URI, shown instead of the mark */
+  logo: string | undefined
+  /** `#rrggbb` */
+  accentColor: string | undefined
   errorUri: string | undefined
   /** proxies in front: none, a number of them, or their addresses and ranges */
   trustProxy: false | number | string[]
@@ -107,6 +117,32 @@ const hosts = z
         ),
     ),
   )
+
+/** Bytes: the image is in every page. */
+const LARGEST_LOGO = 200 * 1024
+
+/** The kinds of images that browsers show, by their first bytes, as Latin-1 text. */
+const IMAGE_TYPES: [string, RegExp][] = [
+  ['image/png', /^\x89PNG\r\n\x1a\n/],
+  ['image/jpeg', /^\xff\xd8\xff/],
+  ['image/webp', /^RIFF[\s\S]{4}WEBP/],
+  ['image/svg+xml', /^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--[\s\S]*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg[\s>]/],
+]
+
+const logo = z.string().transform((file, problems): string => {
+  try {
+    const content = readFileSync(file)
+    const type = IMAGE_TYPES.find(([, beginning]) => beginning.test(content.toString('latin1')))?.[0]
+    if (content.length > LARGEST_LOGO) problems.addIssue('must name an image of at most 200 KB')
+    else if (type === undefined) problems.addIssue('must name an SVG, PNG, JPEG or WebP image')
+    else return `data:${type};base64,${content.toString('base64')}`
+  } catch (error) {
+    problems.addIssue(`can't be read: ${(error as Error).message}`)
+  }
+  return z.NEVER
+})
+
+const ENCRYPTION_KEY_TOO_SHORT = 'must have at least 32 characters: openssl rand -base64 32 makes some'
 
 /** Every setting, in the order of the help. The key is the name in `Config`. */
 const SETTINGS = {
@@ -204,9 +240,25 @@ const SETTINGS = {
   encryptionKey: {
     name: 'POSTERN_ENCRYPTION_KEY',
     meaning:
-      'seals the private signing keys in the database; at least 32 random characters, such as those of openssl rand -base64 32',
+      'seals private signing keys and the tokens of identity providers in the database; at least 32 random characters, such as those of openssl rand -base64 32',
     secret: true,
-    schema: z.string().min(32, 'must have at least 32 characters: openssl rand -base64 32 makes some'),
+    schema: z.string().min(32, ENCRYPTION_KEY_TOO_SHORT),
+  },
+  decryptionKeys: {
+    name: 'POSTERN_DECRYPTION_KEYS',
+    meaning:
+      'further keys that open what they sealed, separated by commas or line breaks, so none with a comma in it: for a change of POSTERN_ENCRYPTION_KEY',
+    secret: true,
+    schema: z
+      .string()
+      .transform((text) => list(text.replaceAll(/[\r\n]+/g, ',')))
+      .pipe(z.array(z.string().min(32, ENCRYPTION_KEY_TOO_SHORT))),
+  },
+  passwordSignIn: {
+    name: 'POSTERN_PASSWORD_SIGN_IN',
+    meaning: 'on or off: people may sign in with a password; off only with an identity provider (postern provider add)',
+    fallback: 'on',
+    schema: onOff,
   },
   registration: {
     name: 'POSTERN_REGISTRATION',
@@ -260,6 +312,25 @@ const SETTINGS = {
     meaning: 'on or off: iss in authorization responses (RFC 9207); off only for a client that breaks on it',
     fallback: 'on',
     schema: onOff,
+  },
+  name: {
+    name: 'POSTERN_NAME',
+    meaning: 'name of this service on its pages; at most 60 characters',
+    fallback: 'Postern',
+    schema: z.string().regex(/^(?=.*\S)[^\p{Cc}\p{Cf}]{1,60}$/u, 'must have 1 to 60 visible characters'),
+  },
+  logo: {
+    name: 'POSTERN_LOGO_FILE',
+    meaning: 'image for its pages: a file with an SVG, PNG, JPEG or WebP of at most 200 KB',
+    schema: logo,
+  },
+  accentColor: {
+    name: 'POSTERN_ACCENT_COLOR',
+    meaning: 'colour of its pages, such as #0e5a4e; made darker or lighter where it could not be read',
+    schema: z
+      .string()
+      .toLowerCase()
+      .regex(/^#[0-9a-f]{6}$/, 'must be a colour such as #0e5a4e'),
   },
   errorUri: {
     name: 'POSTERN_ERROR_URI',
@@ -352,9 +423,12 @@ export function settingsHelp(): string {
 const EMPTY = {
   databaseUrl: undefined,
   encryptionKey: undefined,
+  decryptionKeys: [] as string[],
   registrationToken: undefined,
   metadataDocumentAllow: undefined,
   metadataDocumentDeny: [] as string[],
+  logo: undefined,
+  accentColor: undefined,
   errorUri: undefined,
   adminUsername: undefined,
   adminPassword: undefined,

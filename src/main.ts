@@ -4,7 +4,6 @@ import type { Logger } from 'pino'
 import { createFetchJson } from './clients/fetch-json.ts'
 import type { Config } from './config.ts'
 import type { Context } from './context.ts'
-import { EncryptionKeyError } from './keys/signing-key.ts'
 import { createSigningKeys } from './keys/signing-keys.ts'
 import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
@@ -20,8 +19,10 @@ import {
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
 import { migrateToLatest } from './store/migrate.ts'
 import { hasUser } from './store/user.ts'
+import { EncryptionKeyError } from './tokens/encryption.ts'
 import { createFirstUser, issueSetupLink } from './users/create.ts'
 import { createPasswordHasher } from './users/password.ts'
+import { sealAnew } from './users/seal-anew.ts'
 
 const POOL_SIZE = 10
 /** How long the start waits for a database that is still starting itself. */
@@ -70,7 +71,7 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
     const server = await createServer(context)
     stops.push(() => server.close())
     await server.listen({ host: config.host, port: config.port })
-    stops.push(startHousekeeping(context))
+    stops.push(startHousekeeping(context, () => sealAnew(context)))
     const database = `PostgreSQL ${await readDatabaseVersion(db)}, ${config.databaseUrl === undefined ? `embedded in ${config.dataDirectory}` : 'external'}`
     warnAboutProxies(context)
     log.info(
@@ -164,11 +165,19 @@ function warnAboutProxies({ config, log }: Context): void {
   log.warn({ event: 'proxy_not_trusted' }, advice)
 }
 
-/** With no user, one is created as the environment says, or else a link is printed that lets a person do it. */
+/**
+ * With no user, one is created as the environment says, or else a link is printed that lets a person do it. Where
+ * passwords are off, that one could not come back.
+ */
 async function provideFirstUser(context: Context): Promise<void> {
   const { config, db, log } = context
   if (await hasUser(db)) return
   if (config.adminUsername === undefined || config.adminPassword === undefined) {
+    if (!config.passwordSignIn) {
+      const advice = 'There is no user yet, and passwords are off: postern provider add … --create-users'
+      log.warn({ event: 'no_user' }, advice)
+      return
+    }
     // the one secret that is meant to be read in the log
     const link = await issueSetupLink(context)
     log.warn({ event: 'setup_link' }, `Nobody can sign in yet. Create the first administrator at ${link}`)

@@ -25,14 +25,24 @@ import { register } from './endpoints/register.ts'
 import { revoke } from './endpoints/revoke.ts'
 import { token } from './endpoints/token.ts'
 import { watchConnections } from './operations/drain.ts'
-import { account, toAccount } from './pages/account.ts'
+import {
+  account,
+  changeOwnPassword,
+  endGrant,
+  endSession,
+  linkAccount,
+  toAccount,
+  unlinkAccount,
+} from './pages/account.ts'
 import { authorize, authorizePosted } from './pages/authorize.ts'
 import { decideConsent, showConsent } from './pages/consent.ts'
 import { decideDevice, openDevice, showDevice } from './pages/device.ts'
 import { login, showLogin } from './pages/login.ts'
 import { logout } from './pages/logout.ts'
-import { sendErrorPage, VIEWS } from './pages/page.ts'
+import { createLooks, VIEWS } from './pages/looks.ts'
+import { sendErrorPage } from './pages/page.ts'
 import { setup, showSetup } from './pages/setup.ts'
+import { departToProvider, returnFromProvider } from './pages/upstream.ts'
 import { OAuthError } from './protocol/oauth-error.ts'
 import { randomId } from './tokens/secret.ts'
 
@@ -95,6 +105,8 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     pages.post(`${base}/authorize`, authorizePosted(context))
     pages.get(`${base}/login`, showLogin(context))
     pages.post(`${base}/login`, login(context))
+    pages.post(`${base}/login/:provider`, departToProvider(context))
+    pages.get(`${base}/login/:provider/callback`, returnFromProvider(context))
     pages.post(`${base}/logout`, logout(context))
     pages.get(`${base}/consent`, showConsent(context))
     pages.post(`${base}/consent`, decideConsent(context))
@@ -102,6 +114,11 @@ export async function createServer(context: Context): Promise<FastifyInstance> {
     pages.post(`${base}/device`, openDevice(context))
     pages.post(`${base}/device/decision`, decideDevice(context))
     pages.get(`${base}/account`, account(context))
+    pages.post(`${base}/account/grants/end`, endGrant(context))
+    pages.post(`${base}/account/sessions/end`, endSession(context))
+    pages.post(`${base}/account/password`, changeOwnPassword(context))
+    pages.post(`${base}/account/providers/link`, linkAccount(context))
+    pages.post(`${base}/account/providers/unlink`, unlinkAccount(context))
     pages.get(`${base}/setup`, showSetup(context))
     pages.post(`${base}/setup`, setup(context))
     pages.get(`${base}/`, toAccount(context))
@@ -132,6 +149,7 @@ function createFastify(context: Context): FastifyInstance {
   server.addHook('onRoute', ({ url, method }) => {
     methods.set(url, [...(methods.get(url) ?? []), ...[method].flat()])
   })
+  server.decorate('looks', createLooks(context.config))
   server.register(view, { engine: { eta: new Eta({ views: VIEWS, cache: true }) }, root: VIEWS })
   server.setErrorHandler((error, request, reply) => answerError(context, error, request, reply))
   server.setNotFoundHandler((request, reply) => {

@@ -15,6 +15,26 @@ interface Example {
   bad: [string, string][]
 }
 
+/** The beginning of a PNG image. */
+const PNG = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1')
+
+/** The least that counts as an image, by its type. */
+const LOGOS = {
+  'image/png': PNG,
+  'image/jpeg': Buffer.from('\xff\xd8\xff\xe0', 'latin1'),
+  'image/webp': Buffer.from('RIFF\x01\x02\x03\nWEBPVP8 ', 'latin1'),
+  'image/svg+xml': Buffer.from('\ufeff<?xml version="1.0"?>\n<!-- a logo -->\n<!DOCTYPE svg>\n<svg ></svg>'),
+}
+
+let files = 0
+/** A file with this content. */
+function file(content: Buffer): string {
+  files += 1
+  const path = join(folder, `file${files}`)
+  writeFileSync(path, content)
+  return path
+}
+
 const DAY = 86_400
 
 function seconds(key: keyof Config, byDefault: number, least: number, most: number): Example {
@@ -148,6 +168,24 @@ const SETTINGS: Record<string, Example> = {
     good: [['0123456789abcdef0123456789abcdef', '0123456789abcdef0123456789abcdef']],
     bad: [['0123456789abcdef0123456789abcde', 'must have at least 32 characters: openssl rand -base64 32 makes some']],
   },
+  POSTERN_DECRYPTION_KEYS: {
+    key: 'decryptionKeys',
+    byDefault: [],
+    good: [', ', '\n', ',\r\n'].map((between) => [
+      `${'a'.repeat(32)}${between}${'b'.repeat(40)}`,
+      ['a'.repeat(32), 'b'.repeat(40)],
+    ]),
+    bad: [[`${'a'.repeat(32)},b`, 'must have at least 32 characters: openssl rand -base64 32 makes some']],
+  },
+  POSTERN_PASSWORD_SIGN_IN: oneOf(
+    'passwordSignIn',
+    true,
+    [
+      ['on', true],
+      ['off', false],
+    ],
+    'must be on or off',
+  ),
   POSTERN_REGISTRATION: oneOf(
     'registration',
     'open',
@@ -205,6 +243,37 @@ const SETTINGS: Record<string, Example> = {
     ],
     'must be on or off',
   ),
+  POSTERN_NAME: {
+    key: 'name',
+    byDefault: 'Postern',
+    good: ['Example & Söhne', 'x', '\u{1F600}'.repeat(60)].map((text) => [text, text]),
+    bad: ['x'.repeat(61), ' ', 'a\nb', '\u200b'].map((text) => [text, 'must have 1 to 60 visible characters']),
+  },
+  POSTERN_LOGO_FILE: {
+    key: 'logo',
+    byDefault: undefined,
+    good: Object.entries(LOGOS).map(([type, content]) => [
+      file(content),
+      `data:${type};base64,${content.toString('base64')}`,
+    ]),
+    bad: [
+      ...['', '<html><svg></svg></html>', 'GIF89a', 'RIFFxxxxWAVE', '<svgx>'].map((text): [string, string] => [
+        file(Buffer.from(text)),
+        'must name an SVG, PNG, JPEG or WebP image',
+      ]),
+      [file(Buffer.concat([PNG, Buffer.alloc(200 * 1024)])), 'must name an image of at most 200 KB'],
+      [join(folder, 'none'), `can't be read: ENOENT: no such file or directory, open '${join(folder, 'none')}'`],
+    ],
+  },
+  POSTERN_ACCENT_COLOR: {
+    key: 'accentColor',
+    byDefault: undefined,
+    good: [
+      ['#0e5a4e', '#0e5a4e'],
+      ['#C0FFEE', '#c0ffee'],
+    ],
+    bad: ['red', '#fff', '0e5a4e', '#0e5a4e;', '#0e5a4g'].map((text) => [text, 'must be a colour such as #0e5a4e']),
+  },
   POSTERN_ERROR_URI: {
     key: 'errorUri',
     byDefault: undefined,

@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import fc from 'fast-check'
 import type { LightMyRequestResponse } from 'fastify'
 import t from 'tap'
 import { ERROR_STATUS } from '../src/protocol/oauth-error.ts'
+import { insertIdentityProvider } from '../src/store/identity-provider.ts'
 import { insertSession } from '../src/store/session.ts'
 import { insertSetupLink } from '../src/store/setup-link.ts'
 import { hashSecret } from '../src/tokens/secret.ts'
@@ -30,9 +32,20 @@ const PAGES = [
   '/setup',
   '/device',
   '/device/decision',
+  '/account/grants/end',
+  '/account/sessions/end',
+  '/account/password',
+  '/account/providers/link',
+  '/account/providers/unlink',
 ]
 
+/** Pages whose address names an identity provider. */
+const PROVIDER_PAGE = /^\/login\/[^/]*(\/callback)?$/
+
 const CALLBACKS = ['https://app.example/callback?own=1', 'http://127.0.0.1:8080/callback', 'cursor://app/callback']
+
+/** An identity provider that has no discovery, so that nothing has to be there: no case comes as far as asking it. */
+const PROVIDER = 'https://provider.example'
 
 t.setTimeout(600_000)
 
@@ -51,13 +64,14 @@ const port = await freePort()
 const base = '/auth'
 const issuer = `http://localhost:${port}${base}`
 const { made: postern, routes } = await watchRoutes(() =>
-  startTestPostern(t, { port, issuer, trustProxy: 1, codeSeconds: 600 }),
+  startTestPostern(t, { port, issuer, trustProxy: 1, codeSeconds: 600, encryptionKey: 'k'.repeat(32) }),
 )
 const client = await addClient(postern, { redirectUris: CALLBACKS })
 const confidential = await addClient(postern, {
   redirectUris: CALLBACKS,
   tokenEndpointAuthMethod: 'client_secret_post',
 })
+await addProvider()
 const browser = await openBrowser()
 
 /** Values that are right, by the name of their parameter: with them a request gets behind the first checks. */
@@ -76,6 +90,13 @@ const WHOLE: Record<string, { query: string[]; body: string[] }> = {
     query: [],
     body: ['grant_type', 'client_id', 'code', 'code_verifier', 'redirect_uri', 'refresh_token', 'scope'],
   },
+  '/login/:provider': { query: ['continue', 'client_id', 'prompt'], body: ['form_token'] },
+  '/login/:provider/callback': { query: ['state', 'code'], body: [] },
+  '/account/grants/end': { query: [], body: ['form_token', 'grant', 'confirmed'] },
+  '/account/sessions/end': { query: [], body: ['form_token', 'session'] },
+  '/account/password': { query: [], body: ['form_token', 'current_password', 'new_password'] },
+  '/account/providers/link': { query: [], body: ['form_token', 'provider'] },
+  '/account/providers/unlink': { query: [], body: ['form_token', 'provider', 'confirmed'] },
   '/revoke': { query: [], body: ['client_id', 'token'] },
   '/introspect': { query: [], body: ['client_id', 'client_secret', 'token'] },
 }
@@ -236,7 +257,7 @@ function caseOf(url: string, methods: string[]): fc.Arbitrary<Case> {
   return fc
     .record({
       method: fc.oneof({ weight: 12, arbitrary: fc.constantFrom(...offered) }, { weight: 1, arbitrary: any }),
-      path: url.includes('*') ? junk.map((one) => url.replace('*', one.replaceAll('#', ''))) : fc.constant(url),
+      path: pathOf(url),
       query: parametersOf(query).map(join),
       content: contentOf(url, body),
       headers: headersOf(),
@@ -245,6 +266,25 @@ function caseOf(url: string, methods: string[]): fc.Arbitrary<Case> {
       const bodiless = method === 'GET' || method === 'HEAD'
       return { ...rest, method, body: bodiless ? undefined : content.body, headers: { ...headers, ...content.headers } }
     })
+}
+
+/** The address itself, with something in the place of what may stand there. */
+function pathOf(url: string): fc.Arbitrary<string> {
+  const filled = (place: string, one: string) => url.replace(place, one.replaceAll(/[#?]/g, ''))
+  if (url.includes('*')) return junk.map((one) => filled('*', one))
+  if (!url.includes(':provider')) return fc.constant(url)
+  const other = junk.filter(isRouted)
+  const provider = fc.oneof({ weight: 8, arbitrary: fc.constant('company') }, { weight: 1, arbitrary: other })
+  return provider.map((one) => filled(':provider', one))
+}
+
+/** Whether a part of a path comes as far as a route: what can't be decoded, or is longer than a hundred, does not. */
+function isRouted(part: string): boolean {
+  try {
+    return decodeURIComponent(part).length <= 100
+  } catch {
+    return false
+  }
 }
 
 /** Named parameters, some of them wrong, missing or twice, and others that nobody asked for. */
@@ -458,10 +498,12 @@ function judge({ method, path, headers: sent }: Case, methods: string[], respons
   if (statusCode >= 500) complain('a fault of ours')
   if (/node_modules|dist\/|\.(js|ts|eta):\d+/.test(body)) complain('it tells of our insides')
   const type = String(headers['content-type'] ?? '')
-  const isPage = PAGES.includes(path.slice(base.length)) && methods.includes(method)
+  const below = path.slice(base.length)
+  const isPage = (PAGES.includes(below) || PROVIDER_PAGE.test(below)) && methods.includes(method)
   if (headers.location !== undefined) {
     if (!isPage || statusCode !== 303) complain('nothing but a page sends elsewhere')
-    if (!isOurs(String(headers.location))) complain('an open redirect')
+    const departs = method === 'POST' && String(headers.location).startsWith(`${PROVIDER}/login/oauth/authorize?`)
+    if (!departs && !isOurs(String(headers.location))) complain('an open redirect')
   } else if (type.startsWith('text/html')) {
     if (!isPage && ![404, 405].includes(statusCode)) complain('a page for a machine')
     if (!String(headers['content-security-policy']).includes("frame-ancestors 'none'"))
@@ -608,10 +650,35 @@ async function openBrowser(): Promise<{
 
 /** Cases that sign out or in end the session, and wrong passwords close the account: the next ones need them. */
 async function repairBrowser({ path }: Case): Promise<void> {
-  if (!/\/log(in|out)$/.test(path)) return
+  if (!/\/log(in|out)|\/account\//.test(path)) return
   await postern.db.deleteFrom('throttle').execute()
   await postern.db.deleteFrom('session').execute()
-  await insertSession(postern.db, hashSecret(browser.session), browser.user, 3600)
+  await insertSession(postern.db, hashSecret(browser.session), browser.user, 3600, {
+    userAgent: undefined,
+    address: '127.0.0.1',
+  })
+}
+
+/** Adds PROVIDER. */
+async function addProvider(): Promise<void> {
+  await insertIdentityProvider(postern.db, {
+    id: 'company',
+    name: 'Company',
+    kind: 'github',
+    issuer: PROVIDER,
+    internal_origin: null,
+    client_id: 'postern',
+    client_secret: null,
+    sealed_with: null,
+    scope: ['read:user'],
+    authorization_parameters: {},
+    username_claim: 'preferred_username',
+    trusts_email: false,
+    creates_users: true,
+    allowed_domains: null,
+    required_claims: [],
+    keeps_tokens: false,
+  })
 }
 
 async function prepareValues(): Promise<Record<string, string[]>> {
@@ -633,7 +700,12 @@ async function prepareValues(): Promise<Record<string, string[]>> {
     code_challenge_method: ['S256', 'plain'],
     code_verifier: [verifier],
     code: codes,
-    grant_type: ['authorization_code', 'refresh_token', 'client_credentials'],
+    grant_type: [
+      'authorization_code',
+      'refresh_token',
+      'client_credentials',
+      'urn:ietf:params:oauth:grant-type:token-exchange',
+    ],
     refresh_token: tokens.map((one) => one.refresh_token),
     token: tokens.flatMap((one) => [one.access_token, one.refresh_token]),
     token_type_hint: ['access_token', 'refresh_token'],
@@ -647,6 +719,18 @@ async function prepareValues(): Promise<Record<string, string[]>> {
     shown: [browser.shown],
     username: ['alice', 'nobody'],
     password: [PASSWORD, 'wrong'],
+    grant: ['all', randomUUID()],
+    session: ['others', randomUUID()],
+    confirmed: ['yes'],
+    provider: ['company'],
+    current_password: ['wrong', 'wrong', PASSWORD],
+    new_password: [PASSWORD, 'short'],
+    subject_token: tokens.map((one) => one.access_token),
+    subject_token_type: [
+      'urn:ietf:params:oauth:token-type:access_token',
+      'urn:ietf:params:oauth:token-type:refresh_token',
+    ],
+    audience: ['company'],
     request: ['eyJhbGciOiJub25lIn0.e30.'],
     request_uri: ['urn:ietf:params:oauth:request_uri:x'],
   }
@@ -654,6 +738,7 @@ async function prepareValues(): Promise<Record<string, string[]>> {
 
 /** The last are those that end what the others need. */
 function rank(url: string): number {
+  if (url.includes('/account/')) return 3
   return url.endsWith('/revoke') ? 2 : url.endsWith('/token') ? 1 : 0
 }
 

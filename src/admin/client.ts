@@ -23,8 +23,8 @@ import {
   updateClient,
 } from '../store/client.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
+import { listGrants } from '../store/grant.ts'
 import { listResources } from '../store/resource.ts'
-import { listGrants } from '../store/token-family.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'

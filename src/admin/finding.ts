@@ -26,6 +26,8 @@ export interface Visited {
   headers: Headers
   /** the JSON object of an answer with status 200, if it is one */
   document: Record<string, unknown> | undefined
+  /** the word of an OAuth error (RFC 6749 §5.2) */
+  error: string | undefined
 }
 
 /** Asks a server as a client does, without following redirects. @returns in words why there is no answer */
@@ -38,10 +40,10 @@ export async function visit(url: string, init: RequestInit = {}): Promise<Visite
       signal: AbortSignal.timeout(TIMEOUT_SECONDS * 1000),
     })
     const isJson = /^application\/([\w.-]+\+)?json\b/i.test(answer.headers.get('content-type') ?? '')
-    const isDocument = answer.status === 200 && isJson
-    const document = isDocument ? readObject(await answer.text()) : undefined
-    if (!isDocument) await answer.body?.cancel() // it may be an endless stream
-    return { status: answer.status, headers: answer.headers, document }
+    const body = isJson ? readObject(await answer.text()) : undefined
+    if (!isJson) await answer.body?.cancel() // it may be an endless stream
+    const error = typeof body?.error === 'string' ? body.error : undefined
+    return { status: answer.status, headers: answer.headers, document: answer.status === 200 ? body : undefined, error }
   } catch (error) {
     return reasonOf(error)
   }

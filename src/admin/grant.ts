@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts'
 import { findClient } from '../store/client.ts'
-import { type Grant, listGrants, revokeTokenFamily } from '../store/token-family.ts'
+import { type LivingGrant, listGrants } from '../store/grant.ts'
+import { revokeTokenFamily } from '../store/token-family.ts'
 import { findUser } from '../store/user.ts'
 import { demandClient } from './client.ts'
 import { withDatabase } from './database.ts'
@@ -17,11 +18,10 @@ export interface GrantOptions {
 /** `postern grant list` */
 export async function grantList(config: Config, options: GrantOptions): Promise<Answer> {
   const { user, client } = options
-  const usernameKey = user === undefined ? undefined : demandKey(user)
   const grants = await withDatabase(config, async (db) => {
-    if (user !== undefined) demandUser(user, await findUser(db, demandKey(user)))
+    const found = user === undefined ? undefined : demandUser(user, await findUser(db, demandKey(user)))
     if (client !== undefined) demandClient(client, await findClient(db, client))
-    return listGrants(db, { usernameKey, clientId: client })
+    return listGrants(db, { ...(found === undefined ? {} : { userId: found.id }), clientId: client })
   })
   const rows = grants.map((grant) => [
     grant.id,
@@ -55,7 +55,7 @@ export async function grantRevoke(config: Config, id: string): Promise<Answer> {
   }
 }
 
-function grantJson(grant: Grant) {
+function grantJson(grant: LivingGrant) {
   return {
     id: grant.id,
     user: grant.username,
@@ -64,6 +64,7 @@ function grantJson(grant: Grant) {
     resource: grant.resource,
     scopes: grant.scope,
     created_at: grant.createdAt,
+    approved_from: grant.approvedFrom,
     last_used_at: grant.lastUsedAt,
     expires_at: grant.expiresAt,
   }

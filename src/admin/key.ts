@@ -1,7 +1,8 @@
 import type { Config } from '../config.ts'
-import { EncryptionKeyError, rotateSigningKey } from '../keys/signing-key.ts'
+import { rotateSigningKey } from '../keys/signing-key.ts'
 import { JWKS_CACHE_SECONDS, PUBLISHED_BEFORE_SECONDS, type SigningAlgorithm } from '../protocol/signing-key.ts'
 import { listSigningKeys, type SigningKeyRow } from '../store/signing-key.ts'
+import { EncryptionKeyError } from '../tokens/encryption.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, instant, table } from './output.ts'
 

@@ -11,10 +11,17 @@ const INTERRUPTED = 130 // what shells expect of a program that Ctrl-C ended
  * @throws {AdminError} when it can't be a password
  */
 export async function readNewPassword(): Promise<string> {
-  const password = process.stdin.isTTY ? await askTwice() : await readFirstLine()
+  const password = process.stdin.isTTY ? await askTwice() : await readFirstLine('Password')
   const problem = passwordProblem(password)
   if (problem !== undefined) throw new AdminError(problem)
   return password
+}
+
+/** Reads a secret that somebody else made: asked at a terminal, and else the first line of standard input. */
+export async function readSecret(what: string): Promise<string> {
+  const [secret = ''] = process.stdin.isTTY ? await askHidden([`${what}: `]) : [await readFirstLine(what)]
+  if (secret.trim() === '') throw new AdminError(`No ${what.toLowerCase()} was given.`)
+  return secret.trim()
 }
 
 async function askTwice(): Promise<string> {
@@ -60,7 +67,7 @@ function askHidden(questions: string[]): Promise<string[]> {
   })
 }
 
-async function readFirstLine(): Promise<string> {
+async function readFirstLine(what: string): Promise<string> {
   const chunks: Buffer[] = []
   let length = 0
   for await (const chunk of process.stdin) {
@@ -68,15 +75,17 @@ async function readFirstLine(): Promise<string> {
     length += chunk.length
     if (chunk.includes(0x0a) || length > LONGEST_INPUT) break
   }
-  const [line = ''] = decode(Buffer.concat(chunks)).split(/\r?\n/, 1)
-  if (line === '') throw new AdminError('No password was given: type it at a terminal, or pass it on standard input.')
+  const [line = ''] = decode(what, Buffer.concat(chunks)).split(/\r?\n/, 1)
+  if (line === '') {
+    throw new AdminError(`No ${what.toLowerCase()} was given: type it at a terminal, or pass it on standard input.`)
+  }
   return line
 }
 
-function decode(bytes: Buffer): string {
+function decode(what: string, bytes: Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
-    throw new AdminError('The password on standard input is not UTF-8 text.')
+    throw new AdminError(`The ${what.toLowerCase()} on standard input is not UTF-8 text.`)
   }
 }

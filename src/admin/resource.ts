@@ -13,11 +13,13 @@ import {
   setResourceSecret,
   updateResource,
 } from '../store/resource.ts'
+import { listResourceUpstreams, type ResourceUpstream } from '../store/resource-upstream.ts'
 import { noteConfiguredLifetime } from '../store/signing-key.ts'
 import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
 import { type LifetimeOptions, lifetimeFacts, lifetimesJson, readLifetimes } from './policy.ts'
+import { changeUpstreams, readUpstreams, type UpstreamOptions } from './resource-upstream.ts'
 
 /** Options of `postern resource add`. */
 export interface ResourceOptions {
@@ -93,23 +95,27 @@ export async function resourceAdd(config: Config, typed: string, options: Resour
 
 /** `postern resource list` */
 export async function resourceList(config: Config): Promise<Answer> {
-  const resources = await withDatabase(config, listResources)
-  const rows = resources.map((resource) => [
+  const { resources, upstreams } = await withDatabase(config, async (db) => {
+    const resources = await listResources(db)
+    return { resources, upstreams: await Promise.all(resources.map(({ id }) => listResourceUpstreams(db, id))) }
+  })
+  const rows = resources.map((resource, index) => [
     resource.uri,
     shorten(resource.name ?? ''),
     resource.scopes.map(({ name }) => name).join(' '),
     resource.is_default ? 'yes' : '',
+    upstreamText(upstreams[index] ?? []),
     resource.id,
     instant(resource.created_at),
   ])
   return {
-    json: resources.map((resource) => ({
-      ...resourceJson(resource),
+    json: resources.map((resource, index) => ({
+      ...resourceJson(resource, upstreams[index] ?? []),
       created_at: resource.created_at,
       protected_resource_metadata: metadataOf(config, resource).document,
     })),
     text: table(
-      ['RESOURCE', 'NAME', 'SCOPES', 'DEFAULT', 'CLIENT ID', 'CREATED (UTC)'],
+      ['RESOURCE', 'NAME', 'SCOPES', 'DEFAULT', 'UPSTREAM', 'CLIENT ID', 'CREATED (UTC)'],
       rows,
       'There is no resource server yet: postern resource add URL',
     ),
@@ -117,7 +123,7 @@ export async function resourceList(config: Config): Promise<Answer> {
 }
 
 /** Options of `postern resource set`. */
-export interface ResourceChangeOptions extends ResourceOptions, LifetimeOptions {}
+export interface ResourceChangeOptions extends ResourceOptions, LifetimeOptions, UpstreamOptions {}
 
 /** `postern resource set` */
 export async function resourceSet(config: Config, reference: string, options: ResourceChangeOptions): Promise<Answer> {
@@ -128,14 +134,17 @@ export async function resourceSet(config: Config, reference: string, options: Re
     ...(options.tokenFormat === undefined ? {} : { token_format: options.tokenFormat }),
   }
   const isDefault = options.default === true
-  if (Object.keys(changes).length === 0 && !isDefault) throw new AdminError('Nothing to change was named; see --help.')
-  const resource = await withDatabase(config, async (db) => {
+  const upstreamChanges = readUpstreams(options)
+  if (Object.keys(changes).length === 0 && !isDefault && upstreamChanges.length === 0)
+    throw new AdminError('Nothing to change was named; see --help.')
+  const { resource, upstreams } = await withDatabase(config, async (db) => {
     const { id } = await demandResource(db, reference)
+    await changeUpstreams(db, id, upstreamChanges)
     await updateResource(db, id, changes, isDefault, config.accessTokenSeconds)
-    return demandResource(db, id)
+    return { resource: await demandResource(db, id), upstreams: await listResourceUpstreams(db, id) }
   })
   return {
-    json: resourceJson(resource),
+    json: resourceJson(resource, upstreams),
     text: [
       `Changed ${resource.uri}. Tokens that were issued stay as they are.`,
       ...facts({
@@ -143,6 +152,7 @@ export async function resourceSet(config: Config, reference: string, options: Re
         scopes: resource.scopes.map(({ name }) => name).join(' '),
         'token format': resource.token_format,
         default: resource.is_default ? 'yes' : 'no',
+        ...(upstreams.length === 0 ? {} : { upstream: upstreamText(upstreams) }),
         ...lifetimeFacts(resource),
       }),
     ],
@@ -235,7 +245,12 @@ function metadataOf(config: Config, resource: ResourceRow) {
   return protectedResourceMetadata(resource.uri, resource.name, config.issuer, scopes)
 }
 
-function resourceJson(resource: ResourceRow) {
+/** Such as `company google:offline`. */
+function upstreamText(upstreams: ResourceUpstream[]): string {
+  return upstreams.map(({ providerId, offline }) => (offline ? `${providerId}:offline` : providerId)).join(' ')
+}
+
+function resourceJson(resource: ResourceRow, upstreams: ResourceUpstream[]) {
   return {
     resource: resource.uri,
     client_id: resource.id,
@@ -244,5 +259,6 @@ function resourceJson(resource: ResourceRow) {
     ...lifetimesJson(resource),
     scopes: resource.scopes.map(({ name }) => name),
     default: resource.is_default,
+    upstream: upstreams.map(({ providerId, offline }) => ({ provider: providerId, offline })),
   }
 }

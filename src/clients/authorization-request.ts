@@ -46,7 +46,7 @@ export interface ProvenRequest {
  */
 export async function proveClient(context: Context, sent: Parameters, network: string): Promise<ProvenRequest> {
   const clientId = required(sent, 'client_id')
-  const { parameters, pushedAt } = await findPushed(context, clientId, sent)
+  const { parameters, pushedAt } = await findAskedParameters(context, sent)
   const client = await findClient(context, clientId, {
     network,
     beforeFetch: () => checkBeforeFetch(context, parameters),
@@ -59,15 +59,15 @@ export async function proveClient(context: Context, sent: Parameters, network: s
   return { client, target, sent, parameters, pushedAt }
 }
 
-async function findPushed(
+/** What the request is: as sent, or as pushed. @throws {OAuthError} when what it refers to is not there (any more) */
+export async function findAskedParameters(
   { db }: Context,
-  clientId: string,
   sent: Parameters,
 ): Promise<Pick<ProvenRequest, 'parameters' | 'pushedAt'>> {
   const reference = readRequestUri(sent.get('request_uri') ?? '')
   if (reference === undefined) return { parameters: sent, pushedAt: undefined }
   const requestHash = credentialHash('pushedRequest', reference)
-  const pushed = requestHash && (await findPushedRequest(db, requestHash, clientId))
+  const pushed = requestHash && (await findPushedRequest(db, requestHash, required(sent, 'client_id')))
   if (pushed !== undefined) return { parameters: pushed.parameters, pushedAt: pushed.createdAt }
   throw new OAuthError('invalid_request', 'this request is not known here, or no longer', 'pushed_request_unknown')
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { RouteHandlerMethod } from 'fastify'
 import type { Context } from '../context.ts'
-import { GRANT_TYPES } from '../grants/index.ts'
+import { supportedGrantTypes } from '../grants/index.ts'
 import { authorizationServerMetadata } from '../protocol/metadata.ts'
 import { isDatabaseUnavailable } from '../store/database.ts'
 import { listResources } from '../store/resource.ts'
@@ -53,7 +53,7 @@ async function buildDocument({ config, db, keys }: Context): Promise<string> {
   const scopes = new Set(resources.flatMap((resource) => resource.scopes.map(({ name }) => name)))
   const facts = {
     issuer: config.issuer,
-    grantTypes: GRANT_TYPES,
+    grantTypes: supportedGrantTypes(config),
     registration: config.registration !== 'off',
     metadataDocument: config.metadataDocument,
     issParameter: config.issParameter,

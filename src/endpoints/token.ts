@@ -1,8 +1,9 @@
 import type { RouteHandlerMethod } from 'fastify'
 import { authenticateClient } from '../clients/authenticate.ts'
 import { acceptDpopProof, demandDpopProof, readDpopProof } from '../clients/dpop.ts'
+import { authenticateResourceServer } from '../clients/resource-server.ts'
 import type { Context } from '../context.ts'
-import { grantFor } from '../grants/index.ts'
+import { grantFor, resourceServerGrantFor } from '../grants/index.ts'
 import { networkOf } from '../operations/network.ts'
 import { readParameters, required } from '../protocol/parameters.ts'
 
@@ -10,6 +11,12 @@ import { readParameters, required } from '../protocol/parameters.ts'
 export function token(context: Context): RouteHandlerMethod {
   return async (request, reply) => {
     const parameters = readParameters(request.body)
+    reply.header('cache-control', 'no-store') // RFC 6749 §5.1
+    const resourceServerGrant = resourceServerGrantFor(context.config, parameters)
+    if (resourceServerGrant !== undefined) {
+      const resource = await authenticateResourceServer(context, request.headers.authorization, parameters)
+      return reply.send(await resourceServerGrant(context, { resource, parameters }))
+    }
     const proof = await readDpopProof(context, request.headers.dpop, { method: 'POST', path: '/token' })
     if (proof !== undefined) reply.header('dpop-nonce', proof.nextNonce) // RFC 9449 §8.2
     const finding = { network: networkOf(request.ip, 48), asItWas: true } // what was granted lives on
@@ -18,6 +25,6 @@ export function token(context: Context): RouteHandlerMethod {
     demandDpopProof(client, proof)
     const dpopJkt = await acceptDpopProof(context, proof)
     const tokens = await grant(context, { client, parameters, dpopJkt })
-    return reply.header('cache-control', 'no-store').send(tokens) // RFC 6749 §5.1
+    return reply.send(tokens)
   }
 }

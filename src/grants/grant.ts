@@ -1,6 +1,7 @@
 import type { Context } from '../context.ts'
 import type { Parameters } from '../protocol/parameters.ts'
-import type { ClientRow } from '../store/database.ts'
+import type { TokenExchangeResponse } from '../protocol/token-exchange.ts'
+import type { ClientRow, ResourceRow } from '../store/database.ts'
 import type { TokenResponse } from '../tokens/pair.ts'
 
 /** A token request whose client is authenticated and may use the grant. */
@@ -17,3 +18,16 @@ export interface GrantRequest {
  * @throws {OAuthError} whose `reason` says why
  */
 export type Grant = (context: Context, request: GrantRequest) => Promise<TokenResponse>
+
+/** A token request of a resource server, which is authenticated. */
+export interface ResourceServerRequest {
+  resource: ResourceRow
+  parameters: Parameters
+}
+
+/**
+ * What /token does for one `grant_type` when a resource server asks, with its own credentials.
+ *
+ * @throws {OAuthError} whose `reason` says why
+ */
+export type ResourceServerGrant = (context: Context, request: ResourceServerRequest) => Promise<TokenExchangeResponse>

@@ -1,11 +1,15 @@
+import type { Config } from '../config.ts'
 import { DEVICE_CODE_GRANT } from '../protocol/device-code.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
+import type { Parameters } from '../protocol/parameters.ts'
+import { TOKEN_EXCHANGE_GRANT } from '../protocol/token-exchange.ts'
 import type { ClientRow } from '../store/database.ts'
 import { authorizationCode } from './authorization-code.ts'
 import { clientCredentials } from './client-credentials.ts'
 import { deviceCode } from './device-code.ts'
-import type { Grant } from './grant.ts'
+import type { Grant, ResourceServerGrant } from './grant.ts'
 import { refreshToken } from './refresh-token.ts'
+import { isUpstreamHandle, tokenExchange, upstreamHandle } from './token-exchange.ts'
 
 /** The table of grants: `grant_type` and what answers it. */
 const GRANTS: ReadonlyMap<string, Grant> = new Map([
@@ -15,8 +19,21 @@ const GRANTS: ReadonlyMap<string, Grant> = new Map([
   [DEVICE_CODE_GRANT, deviceCode],
 ])
 
-/** For metadata (RFC 8414 §2). */
+/** The table of what resource servers may ask for, who are never clients. */
+const RESOURCE_SERVER_GRANTS: ReadonlyMap<string, ResourceServerGrant> = new Map([
+  [TOKEN_EXCHANGE_GRANT, tokenExchange],
+  ['refresh_token', upstreamHandle],
+])
+
+/** What clients may use. */
 export const GRANT_TYPES: readonly string[] = [...GRANTS.keys()]
+
+/** All that works at /token, for metadata (RFC 8414 §2). */
+export function supportedGrantTypes(config: Pick<Config, 'encryptionKey'>): string[] {
+  return keepsUpstreamTokens(config)
+    ? [...new Set([...GRANT_TYPES, ...RESOURCE_SERVER_GRANTS.keys()])]
+    : [...GRANT_TYPES]
+}
 
 /**
  * The grant that a request asks for.
@@ -30,4 +47,20 @@ export function grantFor(grantType: string, client: ClientRow): Grant {
     throw new OAuthError('unauthorized_client', 'this client may not use this grant_type')
   }
   return grant
+}
+
+/** The grant that a request asks for which only a resource server can send; `undefined` for all others. */
+export function resourceServerGrantFor(
+  config: Pick<Config, 'encryptionKey'>,
+  parameters: Parameters,
+): ResourceServerGrant | undefined {
+  const grantType = parameters.get('grant_type') ?? ''
+  if (!keepsUpstreamTokens(config)) return undefined
+  if (grantType === 'refresh_token' && !isUpstreamHandle(parameters.get('refresh_token'))) return undefined
+  return RESOURCE_SERVER_GRANTS.get(grantType)
+}
+
+/** Without a key to seal them with, no token of a provider is ever kept. */
+function keepsUpstreamTokens({ encryptionKey }: Pick<Config, 'encryptionKey'>): boolean {
+  return encryptionKey !== undefined
 }

@@ -7,7 +7,6 @@ import {
   importPKCS8,
   type JWK,
 } from 'jose'
-import type { Config } from '../config.ts'
 import type { Context } from '../context.ts'
 import { PUBLISHED_BEFORE_SECONDS, type SigningAlgorithm } from '../protocol/signing-key.ts'
 import {
@@ -21,31 +20,18 @@ import {
   type SigningKeyRow,
   sealSigningKey,
 } from '../store/signing-key.ts'
-import { seal, unseal } from '../tokens/secret.ts'
-
-type Encryption = Pick<Config, 'encryptionKey'>
-
-/** POSTERN_ENCRYPTION_KEY isn't the one that the stored keys were sealed with: an operator has to act. */
-export class EncryptionKeyError extends Error {
-  override readonly name = 'EncryptionKeyError'
-
-  constructor(problem: string) {
-    super(
-      `${problem}. Set the one that they were sealed with; if it is lost, set a new one, and withdraw them with postern key rotate --now, and with them all JWT access tokens.`,
-    )
-  }
-}
+import { EncryptionKeyError, type EncryptionKeys, openText, sealText } from '../tokens/encryption.ts'
 
 /** Opens the private part of a key that was stored. @throws {EncryptionKeyError} */
-export async function openPrivateKey(config: Encryption, key: SigningKeyRow): Promise<CryptoKey> {
+export async function openPrivateKey(config: EncryptionKeys, key: SigningKeyRow): Promise<CryptoKey> {
   if (key.privateKey === null) throw new Error(`the signing key ${key.kid} signs no longer`)
   return importPKCS8(openPkcs8(config, key, key.privateKey), key.algorithm)
 }
 
 /**
  * What has to be done about signing keys now and then: the first is made when there is none, the next when the
- * current one has signed for its time; keys that were stored before there was an encryption key are sealed; and
- * how long their tokens live is noted.
+ * current one has signed for its time; keys that were stored before there was an encryption key, or sealed with
+ * another one, are sealed with the current one; and how long their tokens live is noted.
  * Safe to do on all replicas at once.
  *
  * @throws {EncryptionKeyError} and makes no key that others couldn't open
@@ -88,7 +74,7 @@ export async function rotateSigningKey(
 }
 
 /** A new key; its id is its thumbprint (RFC 7638). */
-async function makeSigningKey(config: Encryption, algorithm: SigningAlgorithm): Promise<NewSigningKey> {
+async function makeSigningKey(config: EncryptionKeys, algorithm: SigningAlgorithm): Promise<NewSigningKey> {
   const pair = await generateKeyPair(algorithm, { extractable: true })
   const jwk: JWK = await exportJWK(pair.publicKey)
   const kid = await calculateJwkThumbprint(jwk)
@@ -98,38 +84,49 @@ async function makeSigningKey(config: Encryption, algorithm: SigningAlgorithm): 
     kid,
     algorithm,
     publicJwk: { ...jwk, kid, alg: algorithm, use: 'sig' },
-    privateKey: encryptionKey === undefined ? Buffer.from(pkcs8) : sealPkcs8(encryptionKey, kid, pkcs8),
+    privateKey: encryptionKey === undefined ? Buffer.from(pkcs8) : sealText(config, boundTo(kid), pkcs8).sealed,
     sealed: encryptionKey !== undefined,
   }
 }
 
-function demandOpenable(config: Encryption, keys: SigningKeyRow[]): void {
+function demandOpenable(config: EncryptionKeys, keys: SigningKeyRow[]): void {
   for (const key of keys) if (key.privateKey !== null) openPkcs8(config, key, key.privateKey)
 }
 
 /** The private key in PEM. @throws {EncryptionKeyError} */
-function openPkcs8({ encryptionKey }: Encryption, { kid, sealed }: SigningKeyRow, privateKey: Buffer): string {
+function openPkcs8(config: EncryptionKeys, { kid, sealed }: SigningKeyRow, privateKey: Buffer): string {
   if (!sealed) return privateKey.toString()
-  if (encryptionKey === undefined) throw keyMissing()
+  if (config.encryptionKey === undefined) throw keyMissing()
   try {
-    return unseal(Buffer.from(encryptionKey), boundTo(kid), privateKey)
+    return openText(config, boundTo(kid), privateKey)
   } catch {
-    throw new EncryptionKeyError('POSTERN_ENCRYPTION_KEY does not open the stored signing keys')
+    throw keyProblem('POSTERN_ENCRYPTION_KEY does not open the stored signing keys')
   }
 }
 
 async function sealStoredKey(
   { config, db, log }: Pick<Context, 'config' | 'db' | 'log'>,
-  { kid, sealed, privateKey }: SigningKeyRow,
+  key: SigningKeyRow,
 ): Promise<void> {
-  const { encryptionKey } = config
-  if (encryptionKey === undefined || sealed || privateKey === null) return
-  const changed = await sealSigningKey(db, kid, sealPkcs8(encryptionKey, kid, privateKey.toString()))
+  const { kid, privateKey } = key
+  if (config.encryptionKey === undefined || privateKey === null || isSealedWithCurrent(config, key, privateKey)) return
+  const { sealed } = sealText(config, boundTo(kid), openPkcs8(config, key, privateKey))
+  const changed = await sealSigningKey(db, kid, { before: privateKey, sealed })
   if (changed) log.info({ event: 'signing_key_sealed', kid }, 'signing key sealed')
 }
 
-function sealPkcs8(encryptionKey: string, kid: string, pkcs8: string): Buffer {
-  return seal(Buffer.from(encryptionKey), boundTo(kid), pkcs8)
+function isSealedWithCurrent(
+  { encryptionKey }: EncryptionKeys,
+  { kid, sealed }: SigningKeyRow,
+  privateKey: Buffer,
+): boolean {
+  if (!sealed) return false
+  try {
+    openText({ encryptionKey, decryptionKeys: [] }, boundTo(kid), privateKey)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function boundTo(kid: string): string {
@@ -137,5 +134,12 @@ function boundTo(kid: string): string {
 }
 
 function keyMissing(): EncryptionKeyError {
-  return new EncryptionKeyError('The stored signing keys are sealed, and POSTERN_ENCRYPTION_KEY is not set')
+  return keyProblem('The stored signing keys are sealed, and POSTERN_ENCRYPTION_KEY is not set')
+}
+
+function keyProblem(problem: string): EncryptionKeyError {
+  const setIt = 'Set the one that they were sealed with, or name it in POSTERN_DECRYPTION_KEYS beside a new one'
+  const lost =
+    'if it is lost, set a new one, and withdraw them with postern key rotate --now, and with them all JWT access tokens'
+  return new EncryptionKeyError(`${problem}. ${setIt}; ${lost}.`)
 }

@@ -8,19 +8,19 @@ const BATCH = 1000
  * Removes what has ended, for as long as the process runs: a batch of each kind, a pause, and so on; without
  * the pause while there is more. On one replica at a time. Signing keys are made when they are due.
  *
+ * @param sealAnew seals what another encryption key than the current one has sealed
  * @returns stops it; resolves when a running batch is done
  */
-export function startHousekeeping({
-  config,
-  db,
-  keys,
-  log,
-}: Pick<Context, 'config' | 'db' | 'keys' | 'log'>): () => Promise<void> {
+export function startHousekeeping(
+  { config, db, keys, log }: Pick<Context, 'config' | 'db' | 'keys' | 'log'>,
+  sealAnew: () => Promise<void>,
+): () => Promise<void> {
   let stopped = false
   let wake = () => {}
   const work = (async () => {
     while (!stopped) {
-      await tendKeys()
+      await attempt('signing_keys_failed', 'signing keys were not looked after', () => keys.tend())
+      await attempt('sealing_failed', 'what an older key has sealed was not sealed anew', sealAnew)
       const more = await cleanUp()
       if (more || stopped) continue
       await new Promise<void>((resolve) => {
@@ -30,11 +30,11 @@ export function startHousekeeping({
     }
   })()
 
-  async function tendKeys(): Promise<void> {
+  async function attempt(event: string, failure: string, chore: () => Promise<void>): Promise<void> {
     try {
-      await keys.tend()
+      await chore()
     } catch (error) {
-      if (!stopped) log.error({ event: 'signing_keys_failed', err: error }, 'signing keys were not looked after')
+      if (!stopped) log.error({ event, err: error }, failure)
     }
   }
 

@@ -26,7 +26,7 @@ export function authorize(context: Context): RouteHandlerMethod {
         if (asked.prompt.has('none')) throw new OAuthError('consent_required', 'the person has not consented')
         return redirectTo(reply, `${basePath}/consent?${new URLSearchParams([...parameters])}`)
       }
-      return redirectCode(context, reply, asked.target, await issueCode(context, asked, session.userId))
+      return redirectCode(context, reply, asked.target, await issueCode(context, asked, session.userId, request.ip))
     })
 }
 

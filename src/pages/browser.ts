@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import type { Context } from '../context.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
-import { findSession, type Session } from '../store/session.ts'
+import { findSession, type Session, type SessionOrigin } from '../store/session.ts'
 import { credentialHash, equalSecrets, randomSecret } from '../tokens/secret.ts'
 import { KNOWN_BROWSER_SECONDS } from '../users/sign-in.ts'
 
@@ -42,7 +42,7 @@ export function sentKnownBrowser({ config }: Context, request: FastifyRequest): 
 /** The living session of the browser. */
 export async function readSession(context: Context, request: FastifyRequest): Promise<Session | undefined> {
   const idHash = credentialHash('session', sentSessionId(context, request) ?? '')
-  return idHash === undefined ? undefined : findSession(context.db, idHash)
+  return idHash === undefined ? undefined : findSession(context.db, idHash, context.config.passwordSignIn)
 }
 
 /** Gives the browser its session. */
@@ -60,23 +60,33 @@ export function takeSession({ config }: Context, reply: FastifyReply): void {
   setCookie(reply, config, 'session', '', 0)
 }
 
+/** Where a session begins that is opened for this request. */
+export function originOf(request: FastifyRequest): SessionOrigin {
+  return { userAgent: request.headers['user-agent'], address: request.ip }
+}
+
+/** The secret of this browser's forms, which only this browser has; `undefined` when it has seen no form. */
+export function browserSecretOf({ config }: Context, request: FastifyRequest): string | undefined {
+  const sent = request.cookies[cookieName(config, 'form')]
+  return sent !== undefined && FORM_SECRET.test(sent) ? sent : undefined
+}
+
 /**
  * The token that a form must send back: only a page that this server showed to this browser, in this session,
  * has it. Bound to a secret cookie and to the session, so that neither a foreign site (CSRF), nor one that
  * wants to sign the browser in to another account (login CSRF), can make one. Nothing is stored.
  */
 export function formToken(context: Context, request: FastifyRequest, reply: FastifyReply): string {
-  const sent = request.cookies[cookieName(context.config, 'form')]
-  const secret = sent !== undefined && FORM_SECRET.test(sent) ? sent : randomSecret().toString('base64url')
+  const sent = browserSecretOf(context, request)
+  const secret = sent ?? randomSecret().toString('base64url')
   if (secret !== sent) setCookie(reply, context.config, 'form', secret)
   return tokenOf(secret, sentSessionId(context, request))
 }
 
 /** Whether a posted form has the token that this browser was given in this session. */
 export function isFormTokenRight(context: Context, request: FastifyRequest, presented: string | undefined): boolean {
-  const secret = request.cookies[cookieName(context.config, 'form')]
-  const right = secret !== undefined && FORM_SECRET.test(secret) && tokenOf(secret, sentSessionId(context, request))
-  return right !== false && equalSecrets(presented ?? '', right)
+  const secret = browserSecretOf(context, request)
+  return secret !== undefined && equalSecrets(presented ?? '', tokenOf(secret, sentSessionId(context, request)))
 }
 
 /** Checks the token of a form that can't be shown again. @throws {OAuthError} with the reason `FORM_EXPIRED` */
@@ -85,7 +95,7 @@ export function checkFormToken(context: Context, request: FastifyRequest, presen
   throw new OAuthError('access_denied', 'this form is no longer valid', FORM_EXPIRED, { status: 403 })
 }
 
-export const FORM_EXPIRED = 'form_expired'
+const FORM_EXPIRED = 'form_expired'
 const FORM_SECRET = /^[A-Za-z0-9_-]{43}$/
 
 function tokenOf(secret: string, sessionId: string | undefined): string {

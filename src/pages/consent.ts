@@ -6,12 +6,14 @@ import { canBeToldApart } from '../protocol/consent.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { readParameters, sortParameters } from '../protocol/parameters.ts'
 import { redirectPlace } from '../protocol/redirect-uri.ts'
+import { listResourceUpstreams } from '../store/resource-upstream.ts'
 import type { Session } from '../store/session.ts'
 import { askingClient, digestQuestion, findConsentQuestion, issueCode, rememberConsent } from '../users/consent.ts'
 import { redirectCode, withAuthorizationRequest } from './authorization.ts'
 import { formToken, isFormTokenRight, readSession } from './browser.ts'
 import { queryFor } from './next-page.ts'
 import { redirectTo, sendPage } from './page.ts'
+import { TEXTS } from './texts.ts'
 
 /** The consent page. The authorization request travels in the query; nothing is stored before a decision. */
 export function showConsent(context: Context): RouteHandlerMethod {
@@ -31,24 +33,23 @@ export function decideConsent(context: Context): RouteHandlerMethod {
       const session = await readSession(context, request)
       if (session === undefined) return toSignIn(context, request, reply)
       if (!isFormTokenRight(context, request, form.get('form_token'))) {
-        return showQuestion(context, request, reply.code(403), asked, session, EXPIRED)
+        return showQuestion(context, request, reply.code(403), asked, session, TEXTS.consent.expired)
       }
       const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
       if (form.get('decision') === 'deny') {
         context.log.info({ event: 'consent_denied', ...facts }, 'consent denied')
         throw new OAuthError('access_denied', 'the person denied the request')
       }
-      if (form.get('decision') !== 'approve' || form.get('shown') !== digestQuestion(asked)) {
+      const upstreams = await listResourceUpstreams(context.db, asked.resource.id)
+      if (form.get('decision') !== 'approve' || form.get('shown') !== digestQuestion(asked, upstreams)) {
         return showQuestion(context, request, reply, asked, session) // it has changed since it was shown
       }
       await rememberConsent(context, asked, session.userId)
       context.log.info({ event: 'consent_given', ...facts, scope: asked.scope.join(' ') }, 'consent given')
-      return redirectCode(context, reply, asked.target, await issueCode(context, asked, session.userId))
+      return redirectCode(context, reply, asked.target, await issueCode(context, asked, session.userId, request.ip))
     })
   }
 }
-
-const EXPIRED = 'This page was no longer valid, and nothing was decided. Please decide once more.'
 
 function toSignIn({ config }: Context, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   return redirectTo(
@@ -68,6 +69,7 @@ async function showQuestion(
   const { basePath } = context.config
   const { client, resource, scope, target } = asked
   const question = (await findConsentQuestion(context, asked, session.userId)) ?? { newScope: scope, grantedScope: [] }
+  const upstreams = await listResourceUpstreams(context.db, resource.id)
   const { parameters } = sortParameters(request.query)
   const place = redirectPlace(target.redirectUri)
   const uri = client.description.client_uri
@@ -76,9 +78,9 @@ async function showQuestion(
     action: `${basePath}/consent?${new URLSearchParams([...parameters])}`,
     switchAction: `${basePath}/logout?${queryFor('authorize', parameters)}`,
     formToken: formToken(context, request, reply),
-    shown: digestQuestion(asked),
+    shown: digestQuestion(asked, upstreams),
     client: {
-      name: client.name ?? 'An application without a name',
+      name: client.name ?? TEXTS.namelessApplication,
       ...(host === undefined ? {} : { host }),
       ...(typeof uri === 'string' ? { uri } : {}),
     },
@@ -86,6 +88,7 @@ async function showQuestion(
     resource: { name: resource.name ?? resource.uri, uri: resource.uri },
     newScopes: resource.scopes.filter(({ name }) => question.newScope.includes(name)),
     grantedScopes: resource.scopes.filter(({ name }) => question.grantedScope.includes(name)),
+    upstreams,
     username: session.username,
     impersonationWarning: !canBeToldApart(askingClient(asked)),
     ...(problem === undefined ? {} : { problem }),

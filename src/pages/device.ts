@@ -8,12 +8,14 @@ import { type Parameters, readParameters } from '../protocol/parameters.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
 import { decideDeviceCode, findOpenedDeviceCode, type OpenedDeviceCode, openDeviceCode } from '../store/device-code.ts'
 import { findResourceById } from '../store/resource.ts'
+import { listResourceUpstreams, type ResourceUpstream } from '../store/resource-upstream.ts'
 import type { Session } from '../store/session.ts'
 import { hashSecret } from '../tokens/secret.ts'
 import { admitDeviceGuess } from '../users/device-guess.ts'
 import { formToken, isFormTokenRight, readSession, sentSessionId } from './browser.ts'
 import { queryFor } from './next-page.ts'
 import { redirectTo, sendPage } from './page.ts'
+import { TEXTS } from './texts.ts'
 
 /** Where a person enters the code of a device (RFC 8628 §3.3), or finds it filled in (§3.3.1). Nothing is opened yet. */
 export function showDevice(context: Context): RouteHandlerMethod {
@@ -30,11 +32,11 @@ export function openDevice(context: Context): RouteHandlerMethod {
     const posted = await readForm(context, request, reply)
     if (posted === undefined) return reply
     const { fresh, typed, session, key, userCode } = posted
-    if (!fresh) return showForm(context, request, reply.code(403), typed, EXPIRED)
+    if (!fresh) return showForm(context, request, reply.code(403), typed, TEXTS.device.expired)
     const wait = await admitDeviceGuess(context, session.userId)
     if (wait !== undefined) {
       reply.code(429).header('retry-after', wait)
-      return showForm(context, request, reply, typed, 'There were too many attempts. Please try again later.')
+      return showForm(context, request, reply, typed, TEXTS.tooManyAttempts)
     }
     const opened = userCode && (await openDeviceCode(context.db, key.userCodeHash, key.sessionHash))
     const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
@@ -51,13 +53,14 @@ export function decideDevice(context: Context): RouteHandlerMethod {
     const opened = userCode && (await findOpenedDeviceCode(context.db, key))
     const asked = userCode && opened && (await findAsked(context, request, userCode, opened))
     if (!asked) return refuseCode(context, request, reply, typed)
-    if (!fresh) return ask(context, request, reply.code(403), asked, session, EXPIRED)
+    if (!fresh) return ask(context, request, reply.code(403), asked, session, TEXTS.device.expired)
     const approved = form.get('decision') === 'approve'
     const denied = form.get('decision') === 'deny'
     if (!denied && !(approved && digest(asked) === form.get('shown'))) {
       return ask(context, request, reply, asked, session) // it has changed since it was shown
     }
-    if (!(await decideDeviceCode(context.db, { ...key, userId: session.userId, approved, scope: asked.scope }))) {
+    const decision = { ...key, userId: session.userId, approved, scope: asked.scope, from: request.ip }
+    if (!(await decideDeviceCode(context.db, decision))) {
       return refuseCode(context, request, reply, typed)
     }
     const facts = { client_id: asked.client.id, user_id: session.userId, resource: asked.resource.uri }
@@ -65,8 +68,6 @@ export function decideDevice(context: Context): RouteHandlerMethod {
     return sendPage(reply, 'device-done', { approved, clientName: nameOf(asked.client) })
   }
 }
-
-const EXPIRED = 'This page was no longer valid, and nothing was done. Please try once more.'
 
 /** What a person sent with the form of a code. */
 interface PostedCode {
@@ -105,8 +106,7 @@ async function readForm(
 }
 
 function refuseCode(context: Context, request: FastifyRequest, reply: FastifyReply, typed: string): FastifyReply {
-  const problem = 'This code is wrong, or no longer valid. Compare it with your device, or let that show a new one.'
-  return showForm(context, request, reply.code(404), typed, problem)
+  return showForm(context, request, reply.code(404), typed, TEXTS.device.wrong)
 }
 
 /** What a person is asked about a device. */
@@ -116,6 +116,8 @@ interface Asked {
   resource: ResourceRow
   /** what is still to be had of what the device asked for */
   scope: string[]
+  /** where the resource server may act for the person */
+  upstreams: ResourceUpstream[]
 }
 
 /** @throws {OAuthError} when the client has a metadata document, and it doesn't say now who the client is */
@@ -129,7 +131,7 @@ async function findAsked(
   const resource = await findResourceById(context.db, opened.resourceId)
   if (client === undefined || client.disabled_at !== null || resource === undefined) return undefined
   const scope = opened.scope.filter((requested) => resource.scopes.some(({ name }) => name === requested))
-  return { userCode, client, resource, scope }
+  return { userCode, client, resource, scope, upstreams: await listResourceUpstreams(context.db, resource.id) }
 }
 
 function ask(
@@ -141,7 +143,7 @@ function ask(
   problem?: string,
 ): FastifyReply {
   const { basePath } = context.config
-  const { client, resource, scope, userCode } = asked
+  const { client, resource, scope, upstreams, userCode } = asked
   const code = displayUserCode(userCode)
   const host = documentHost(client)
   return sendPage(reply, 'consent', {
@@ -154,6 +156,7 @@ function ask(
     resource: { name: resource.name ?? resource.uri, uri: resource.uri },
     newScopes: resource.scopes.filter(({ name }) => scope.includes(name)),
     grantedScopes: [],
+    upstreams,
     username: session.username,
     impersonationWarning: true,
     ...(problem === undefined ? {} : { problem }),
@@ -161,13 +164,13 @@ function ask(
 }
 
 /** A digest of what the person judges: what is approved is what was seen. */
-function digest({ client, resource, scope }: Asked): string {
-  const seen = [client.id, client.name, resource.id, resource.name, resource.scopes, scope]
+function digest({ client, resource, scope, upstreams }: Asked): string {
+  const seen = [client.id, client.name, resource.id, resource.name, resource.scopes, scope, upstreams]
   return createHash('sha256').update(JSON.stringify(seen)).digest('base64url')
 }
 
 function nameOf(client: ClientRow): string {
-  return client.name ?? 'An application without a name'
+  return client.name ?? TEXTS.namelessApplication
 }
 
 function toSignIn({ config }: Context, reply: FastifyReply, typed: string): FastifyReply {

@@ -5,8 +5,8 @@ import { readParameters } from '../protocol/parameters.ts'
 import { findSetupLink } from '../store/setup-link.ts'
 import { credentialHash } from '../tokens/secret.ts'
 import { createFirstUser } from '../users/create.ts'
-import { openSession } from '../users/sign-in.ts'
-import { checkFormToken, formToken, giveSession } from './browser.ts'
+import { demandPasswordSignIn, openSession } from '../users/sign-in.ts'
+import { checkFormToken, formToken, giveSession, originOf } from './browser.ts'
 import { sendPage } from './page.ts'
 
 /** The page behind the one-time link that the log prints while there is no user. */
@@ -25,39 +25,19 @@ export function setup(context: Context): RouteHandlerMethod {
     if (result.outcome !== 'created') return showForm(context, request, reply.code(400), link, username, result.problem)
     context.log.info({ event: 'first_user_created', user_id: result.user.id }, 'first user created')
     const { id, passwordHash } = result.user
-    const session = await openSession(context, { id, password_hash: passwordHash })
+    const session = await openSession(context, { id, password_hash: passwordHash }, originOf(request))
     if (session !== undefined) giveSession(context, reply, session)
     return sendPage(reply, 'next-steps', {
       username,
       issuer: context.config.issuer,
-      commands: NEXT_STEPS,
       accountHref: `${context.config.basePath}/account`,
     })
   }
 }
 
-const NEXT_STEPS = [
-  {
-    title: 'Add a resource server',
-    explanation:
-      'The MCP server, or another API, that tokens are for. The answer has the credentials that it uses at introspection, and the metadata document that it should serve.',
-    command: 'npx postern resource add https://mcp.example.com/mcp --name "Example" --scope read="Read your data"',
-  },
-  {
-    title: 'Connect a client',
-    explanation:
-      'Give the address of the MCP server to Claude, ChatGPT, VS Code or another client: it finds this server and registers by itself. This checks that it will:',
-    command: 'npx postern doctor https://mcp.example.com/mcp',
-  },
-  {
-    title: 'Add people',
-    explanation: 'Everybody who connects a client signs in here first.',
-    command: 'npx postern user add NAME',
-  },
-]
-
-/** @throws {OAuthError} when the link isn't good, or no longer */
+/** @throws {OAuthError} when the link isn't good, or no longer, or passwords are off: it is with one that it helps */
 async function demandLink(context: Context, request: FastifyRequest): Promise<string> {
+  demandPasswordSignIn(context.config)
   const token = readParameters(request.query).get('token') ?? ''
   const secretHash = credentialHash('setupLink', token)
   if (secretHash !== undefined && (await findSetupLink(context.db, secretHash))) return token

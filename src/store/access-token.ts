@@ -70,6 +70,8 @@ export interface Lookup {
 export interface ActiveToken {
   clientId: string
   /** `null`: issued to the client itself */
+  familyId: string | null
+  /** `null`: issued to the client itself */
   userId: string | null
   username: string | null
   scope: string
@@ -101,7 +103,7 @@ export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]
     select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
       r.token_format as "tokenFormat",
       floor(extract(epoch from now()))::float8 as "nowSeconds",
-      t.client_id is not null as found, t.client_id as "clientId", t.user_id as "userId", t.username, t.scope,
+      t.client_id is not null as found, t.client_id as "clientId", t.family_id as "familyId", t.user_id as "userId", t.username, t.scope,
       t.dpop_jkt as "dpopJkt",
       floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
       floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
@@ -111,7 +113,7 @@ export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]
     ) with ordinality as p (resource_id, token_hash, entry)
     join resource r on r.id = p.resource_id
     left join lateral (
-      select c.id as client_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
+      select c.id as client_id, f.id as family_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
       from access_token a
       left join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
       left join "user" u on u.id = f.user_id and u.disabled_at is null

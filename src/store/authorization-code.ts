@@ -14,6 +14,8 @@ export interface NewAuthorizationCode {
   scope: string[]
   /** thumbprint of the key that must redeem it (RFC 9449 §10) */
   dpopJkt: string | undefined
+  /** address of the browser in which the person agreed */
+  approvedFrom: string
 }
 
 /** Keeps a code; `seconds` is how long it may be redeemed. */
@@ -24,10 +26,12 @@ export async function insertAuthorizationCode(
 ): Promise<void> {
   await sql`
     insert into authorization_code (
-      code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, dpop_jkt, created_at, expires_at
+      code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, dpop_jkt, approved_from,
+      created_at, expires_at
     ) values (
       ${code.codeHash}, ${code.clientId}, ${code.userId}, ${code.resourceId}, ${code.redirectUri},
-      ${code.codeChallenge}, ${code.scope}, ${code.dpopJkt ?? null}, now(), now() + make_interval(secs => ${seconds})
+      ${code.codeChallenge}, ${code.scope}, ${code.dpopJkt ?? null}, ${code.approvedFrom},
+      now(), now() + make_interval(secs => ${seconds})
     )`.execute(db)
 }
 
@@ -73,7 +77,7 @@ export async function redeemAuthorizationCode(
         select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
         order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
       ))
-    returning c.client_id, c.user_id, c.resource_id, c.scope`
+    returning c.client_id, c.user_id, c.resource_id, c.scope, c.created_at as approved_at, c.approved_from`
   return startTokenFamily(db, redeemed, family)
 }
 

@@ -12,7 +12,11 @@ export interface ConsentKey {
   documentDigest: Buffer | null
 }
 
-/** The scopes that the user has consented to for this client and resource (primary key). */
+/**
+ * The scopes that the user has consented to for this client and resource (primary key). A consent from before the
+ * resource server was allowed to act upstream, or to do more there, or from before the person unlinked an account
+ * there, doesn't count: the person is asked again.
+ */
 export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promise<string[] | undefined> {
   const row = await db
     .selectFrom('consent')
@@ -22,6 +26,13 @@ export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promis
     .where('resource_id', '=', key.resourceId)
     .where('redirect_uri', '=', key.redirectUri)
     .where('document_digest', 'is not distinct from', key.documentDigest)
+    .where(
+      sql<boolean>`not exists (
+        select from resource_upstream u
+        left join upstream_unlinking x on x.user_id = consent.user_id and x.provider_id = u.provider_id
+        where u.resource_id = consent.resource_id and greatest(u.allowed_at, x.unlinked_at) >= consent.granted_at
+      )`,
+    )
     .executeTakeFirst()
   return row?.scope
 }

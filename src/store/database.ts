@@ -37,7 +37,13 @@ interface KnownBrowserTable {
 
 interface SessionTable {
   id_hash: Buffer
+  /** not secret: names the session to its person */
+  id: ColumnType<string, string | undefined>
   user_id: string
+  user_agent: string | null
+  address: string | null
+  /** `null`: signed in with the password */
+  provider_id: string | null
   created_at: Date
   expires_at: Date
 }
@@ -113,6 +119,7 @@ interface AuthorizationCodeTable {
   redeemed_at: Date | null
   dpop_jkt: string | null
   family_id: string | null
+  approved_from: string | null
 }
 
 interface ConsentTable {
@@ -145,6 +152,8 @@ interface TokenFamilyTable {
   last_used_at: Date
   expires_at: Date
   ends_at: Date
+  approved_at: Date | null
+  approved_from: string | null
   revoked_at: Date | null
   revoked_reason: string | null
 }
@@ -197,6 +206,8 @@ interface DeviceCodeTable {
   user_id: string | null
   interval_seconds: number
   polled_at: Date | null
+  approved_at: Date | null
+  approved_from: string | null
   created_at: Date
   expires_at: Date
 }
@@ -210,6 +221,86 @@ interface SigningKeyTable {
   longest_token_seconds: ColumnType<number, number | undefined>
   created_at: Date
   signs_from: Date
+}
+
+/** A demand on the claims of a person at sign-in: one of the values. */
+export interface RequiredClaim {
+  claim: string
+  values: string[]
+}
+
+interface IdentityProviderTable {
+  id: string
+  name: string
+  kind: 'openid_connect' | 'github'
+  issuer: string
+  internal_origin: string | null
+  client_id: string
+  client_secret: Buffer | null
+  sealed_with: Buffer | null
+  scope: string[]
+  authorization_parameters: Record<string, string>
+  username_claim: string
+  trusts_email: boolean
+  creates_users: boolean
+  allowed_domains: string[] | null
+  required_claims: RequiredClaim[]
+  keeps_tokens: boolean
+  created_at: Date
+  disabled_at: Date | null
+}
+
+interface UpstreamAccountTable {
+  provider_id: string
+  subject: string
+  user_id: string
+  display_name: string
+  linked_at: Date
+  last_used_at: Date
+}
+
+interface UpstreamUnlinkingTable {
+  user_id: string
+  provider_id: string
+  unlinked_at: Date
+}
+
+interface UpstreamSignInTable {
+  state_hash: Buffer
+  browser_hash: Buffer
+  provider_id: string
+  link_user_id: string | null
+  continue_query: string
+  expires_at: Date
+}
+
+interface UpstreamTokenTable {
+  user_id: string
+  provider_id: string
+  access_token: Buffer
+  refresh_token: Buffer | null
+  sealed_with: Buffer
+  scope: string | null
+  expires_at: Date | null
+  updated_at: Date
+  ended_at: Date | null
+  refresh_lease: string | null
+  refresh_lease_until: Date | null
+}
+
+interface ResourceUpstreamTable {
+  resource_id: string
+  provider_id: string
+  offline: boolean
+  allowed_at: Date
+}
+
+interface UpstreamHandleTable {
+  handle_hash: Buffer
+  family_id: string
+  provider_id: string
+  created_at: Date
+  last_used_at: Date
 }
 
 /** All tables; migrations/ say what each is for. */
@@ -231,11 +322,19 @@ export interface Database {
   key_set: KeySetTable
   server_secret: ServerSecretTable
   signing_key: SigningKeyTable
+  identity_provider: IdentityProviderTable
+  upstream_account: UpstreamAccountTable
+  upstream_unlinking: UpstreamUnlinkingTable
+  upstream_sign_in: UpstreamSignInTable
+  upstream_token: UpstreamTokenTable
+  resource_upstream: ResourceUpstreamTable
+  upstream_handle: UpstreamHandleTable
 }
 
 export type ClientRow = Selectable<ClientTable>
 export type ResourceRow = Selectable<ResourceTable>
 export type UserRow = Selectable<UserTable>
+export type IdentityProviderRow = Selectable<IdentityProviderTable>
 
 /** Where Postgres is: a URL, or the parts of one. */
 export type DatabaseConnection =

@@ -69,16 +69,24 @@ export async function findOpenedDeviceCode(
 /**
  * Decides for the session that opened the code.
  *
- * @param decision its scope is what the person was shown, and the most that is granted
+ * @param decision its scope is what the person was shown, and the most that is granted; `from` is the address of the
+ *   browser
  * @returns `false` when it may not, or no longer
  */
 export async function decideDeviceCode(
   db: Kysely<Database>,
-  decision: { userCodeHash: Buffer; sessionHash: Buffer; userId: string; approved: boolean; scope: string[] },
+  decision: {
+    userCodeHash: Buffer
+    sessionHash: Buffer
+    userId: string
+    approved: boolean
+    scope: string[]
+    from: string
+  },
 ): Promise<boolean> {
   const { rows } = await sql`
     update device_code set status = ${decision.approved ? 'approved' : 'denied'}, user_id = ${decision.userId},
-      scope = ${decision.scope}
+      scope = ${decision.scope}, approved_at = now(), approved_from = ${decision.from}
     where user_code_hash = ${decision.userCodeHash} and status = 'pending' and expires_at > now()
       and opened_by = ${decision.sessionHash}
     returning 1`.execute(db)
@@ -118,7 +126,7 @@ export async function redeemDeviceCode(
       and client.id = d.client_id and client.disabled_at is null
       and u.id = d.user_id and u.disabled_at is null
       and r.id = d.resource_id
-    returning d.client_id, d.user_id, d.resource_id, d.scope`
+    returning d.client_id, d.user_id, d.resource_id, d.scope, d.approved_at, d.approved_from`
   return startTokenFamily(db, redeemed, family)
 }
 

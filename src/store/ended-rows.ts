@@ -50,6 +50,10 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
     },
   },
   {
+    name: 'upstream_sign_in',
+    remove: (_, limit) => removal('upstream_sign_in', 'state_hash', sql`expires_at < now()`, 'expires_at', limit),
+  },
+  {
     name: 'throttle',
     remove: (_, limit) => removal('throttle', 'key', sql`window_ends_at < now()`, 'window_ends_at', limit),
   },

@@ -101,14 +101,17 @@ export async function replaceSigningKeys(
   })
 }
 
-/** Seals a private key that was stored as it is. @returns whether it was */
-export async function sealSigningKey(db: Kysely<Database>, kid: string, sealedKey: Buffer): Promise<boolean> {
+/** Replaces a private key by the same one, sealed, unless somebody has done so before. */
+export async function sealSigningKey(
+  db: Kysely<Database>,
+  kid: string,
+  { before, sealed }: { before: Buffer; sealed: Buffer },
+): Promise<boolean> {
   const { numUpdatedRows } = await db
     .updateTable('signing_key')
-    .set({ private_key: sealedKey, sealed: true })
+    .set({ private_key: sealed, sealed: true })
     .where('kid', '=', kid) // primary key
-    .where('sealed', '=', false)
-    .where('private_key', 'is not', null)
+    .where('private_key', '=', before)
     .executeTakeFirst()
   return numUpdatedRows === 1n
 }

@@ -23,7 +23,8 @@ export interface NewFamily {
  * Starts a token family for what a person has approved.
  *
  * @param approved a statement that changes the row of the approval, and returns `client_id`, `user_id`,
- *   `resource_id` and `scope` if it may be redeemed; everything happens in one statement with it
+ *   `resource_id`, `scope`, `approved_at` and `approved_from` if it may be redeemed; everything happens in one
+ *   statement with it
  * @returns `undefined` when it may not, and nothing changed
  */
 export async function startTokenFamily(
@@ -39,14 +40,14 @@ export async function startTokenFamily(
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
         superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
-        created_at, last_used_at, expires_at, ends_at
+        created_at, last_used_at, expires_at, ends_at, approved_at, approved_from
       )
       select ${family.familyId}, a.client_id, a.user_id, a.resource_id, a.scope,
         ${refreshToken?.lineageHash ?? null}::bytea, 0, ${refreshToken?.secretHash ?? null}::bytea,
         '{}', '{}', ${family.accessTokenHash}::bytea, ${family.bindsRefreshToken ? (family.dpopJkt ?? null) : null}::text,
         now(), now(),
         least(now() + make_interval(secs => ${refreshToken === undefined ? accessSeconds : refreshSeconds}), ends.at),
-        ends.at
+        ends.at, a.approved_at, a.approved_from
       from approved a join client c on c.id = a.client_id join resource r on r.id = a.resource_id, lateral (
         select now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, ${family.familySeconds})) as at
       ) as ends
@@ -289,7 +290,22 @@ export async function insertAccessTokenBeside(
  * @returns `false` when it had ended before
  */
 export async function revokeTokenFamily(db: Kysely<Database>, familyId: string, reason: string): Promise<boolean> {
-  return (await endFamily(db, sql`id = ${familyId}`, reason)) !== undefined // primary key
+  return (await endFamilies(db, sql`id = ${familyId}`, reason)).length > 0 // primary key
+}
+
+/**
+ * Ends a family of a person, or all of them, because the person wants it (index on user_id).
+ *
+ * @param familyId `undefined`: all
+ * @returns the ids of those that ended now
+ */
+export async function revokeTokenFamiliesOfUser(
+  db: Kysely<Database>,
+  userId: string,
+  familyId: string | undefined,
+): Promise<string[]> {
+  const one = familyId === undefined ? sql`` : sql`and id = ${familyId}`
+  return endFamilies(db, sql`user_id = ${userId} ${one}`, 'revoked_by_person')
 }
 
 /** Ends the family of a lineage, if it belongs to the client (RFC 7009 §2.1). @returns its id when it ended now */
@@ -299,55 +315,19 @@ export async function revokeTokenFamilyOfClient(
   clientId: string,
 ): Promise<string | undefined> {
   const family = sql`lineage_hash = ${lineageHash} and client_id = ${clientId}` // unique index
-  return endFamily(db, family, 'revoked_by_client')
+  return (await endFamilies(db, family, 'revoked_by_client'))[0]
 }
 
-async function endFamily(
-  db: Kysely<Database>,
-  family: RawBuilder<unknown>,
-  reason: string,
-): Promise<string | undefined> {
+async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, reason: string): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`
     with ended as (
       update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_until = null
-      where ${family} and revoked_at is null
+      where ${families} and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (
       delete from consent c using ended e
       where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id
     )
     select id from ended`.execute(db)
-  return rows[0]?.id
-}
-
-/** A living grant: what one person allowed one installation of a client. */
-export interface Grant {
-  id: string
-  username: string
-  clientId: string
-  clientName: string | null
-  resource: string
-  scope: string[]
-  createdAt: Date
-  lastUsedAt: Date
-  expiresAt: Date
-}
-
-/** Living grants, the newest first; narrowed to a user or a client when given. */
-export async function listGrants(
-  db: Kysely<Database>,
-  filter: { usernameKey?: string | undefined; clientId?: string | undefined },
-): Promise<Grant[]> {
-  const { rows } = await sql<Grant>`
-    select f.id, u.username, f.client_id as "clientId", c.name as "clientName", r.uri as resource, f.scope,
-      f.created_at as "createdAt", f.last_used_at as "lastUsedAt", f.expires_at as "expiresAt"
-    from token_family f
-    join "user" u on u.id = f.user_id
-    join client c on c.id = f.client_id
-    join resource r on r.id = f.resource_id
-    where f.revoked_at is null and f.expires_at > now()
-      and u.username_key = coalesce(${filter.usernameKey ?? null}, u.username_key)
-      and f.client_id = coalesce(${filter.clientId ?? null}, f.client_id)
-    order by f.created_at desc, f.id`.execute(db)
-  return rows
+  return rows.map(({ id }) => id)
 }

@@ -7,7 +7,8 @@ export interface NewUser {
   id: string
   username: string
   usernameKey: string
-  passwordHash: string
+  /** `null`: signs in with an identity provider alone */
+  passwordHash: string | null
   isAdministrator: boolean
 }
 
@@ -47,6 +48,11 @@ export async function findUser(db: Kysely<Database>, usernameKey: string): Promi
   return db.selectFrom('user').selectAll().where('username_key', '=', usernameKey).executeTakeFirst()
 }
 
+/** Finds a user (primary key). */
+export async function findUserById(db: Kysely<Database>, id: string): Promise<UserRow | undefined> {
+  return db.selectFrom('user').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
 export async function listUsers(db: Kysely<Database>): Promise<UserRow[]> {
   return db.selectFrom('user').selectAll().orderBy('username_key').execute()
 }
@@ -64,15 +70,22 @@ export async function setUserDisabled(db: Kysely<Database>, usernameKey: string,
     select`.execute(db)
 }
 
-/** Changes the password; sessions that were opened with the old one end, and so do known browsers. */
+/**
+ * Changes the password; sessions that were opened with the old one end, and so do known browsers.
+ *
+ * @param from the hash that was verified; `undefined` when an operator changes it, whatever it was
+ * @returns whether it was changed
+ */
 export async function setUserPassword(
   db: Kysely<Database>,
   usernameKey: string,
   passwordHash: string,
+  from?: string,
 ): Promise<boolean> {
+  const verified = from === undefined ? sql`` : sql`and password_hash = ${from}`
   const { rows } = await sql`
     with changed as (
-      update "user" set password_hash = ${passwordHash} where username_key = ${usernameKey} returning id
+      update "user" set password_hash = ${passwordHash} where username_key = ${usernameKey} ${verified} returning id
     ), ended as (
       delete from session using changed where session.user_id = changed.id
     ), forgotten as (

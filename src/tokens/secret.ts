@@ -22,6 +22,7 @@ export const CREDENTIAL_PREFIXES = {
   registrationToken: 'postern_rg_',
   pushedRequest: 'postern_pr_',
   deviceCode: 'postern_dc_',
+  upstreamHandle: 'postern_uh_',
   session: 'postern_ss_',
   knownBrowser: 'postern_kb_',
   setupLink: 'postern_su_',
@@ -40,6 +41,11 @@ export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
 /** A new identifier that needn't be secret. */
 export function randomId(): string {
   return randomUUID()
+}
+
+/** Whether a text can be such an identifier. */
+export function isId(text: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 }
 
 /** A new credential of 256 random bits: prefix, base64url, checksum; unreserved characters only (RFC 3986 §2.3). */

@@ -5,6 +5,7 @@ import type { Context } from '../context.ts'
 import { type AskingClient, type ConsentQuestion, judgeConsent } from '../protocol/consent.ts'
 import { insertAuthorizationCode } from '../store/authorization-code.ts'
 import { addConsent, type ConsentKey, findConsent } from '../store/consent.ts'
+import type { ResourceUpstream } from '../store/resource-upstream.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
 
 /**
@@ -36,10 +37,15 @@ export function askingClient({ client, target }: GrantableRequest): AskingClient
 /**
  * A digest of everything on the consent page that the person judges. The form sends it back, so that what is
  * approved is what was seen, also when the client or the resource has been changed in between.
+ *
+ * @param upstreams where the resource server may act for the person
  */
-export function digestQuestion({ client, resource, target, scope }: GrantableRequest): string {
+export function digestQuestion(
+  { client, resource, target, scope }: GrantableRequest,
+  upstreams: ResourceUpstream[],
+): string {
   const asking = [client.id, client.name, client.description.client_uri, target.redirectUri]
-  const seen = [...asking, resource.id, resource.name, resource.scopes, scope]
+  const seen = [...asking, resource.id, resource.name, resource.scopes, scope, upstreams]
   return createHash('sha256').update(JSON.stringify(seen)).digest('base64url')
 }
 
@@ -48,8 +54,17 @@ export async function rememberConsent(context: Context, request: GrantableReques
   await addConsent(context.db, consentKey(request, userId), request.scope)
 }
 
-/** Issues an authorization code for a request that the person has agreed to (RFC 6749 §4.1.2). */
-export async function issueCode(context: Context, request: GrantableRequest, userId: string): Promise<string> {
+/**
+ * Issues an authorization code for a request that the person has agreed to (RFC 6749 §4.1.2).
+ *
+ * @param approvedFrom address of the browser, for the person to recognise
+ */
+export async function issueCode(
+  context: Context,
+  request: GrantableRequest,
+  userId: string,
+  approvedFrom: string,
+): Promise<string> {
   const code = issueCredential('authorizationCode')
   const { client, resource, target, codeChallenge, scope, dpopJkt } = request
   await insertAuthorizationCode(
@@ -63,6 +78,7 @@ export async function issueCode(context: Context, request: GrantableRequest, use
       codeChallenge,
       scope,
       dpopJkt,
+      approvedFrom,
     },
     context.config.codeSeconds,
   )

@@ -1,8 +1,9 @@
 import type { Context } from '../context.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
 import { usernameKey } from '../protocol/username.ts'
 import type { UserRow } from '../store/database.ts'
 import { insertKnownBrowser, isKnownBrowser } from '../store/known-browser.ts'
-import { insertSession, removeSession } from '../store/session.ts'
+import { insertSession, removeSession, type SessionOrigin } from '../store/session.ts'
 import { countAttempts, forgetAttempts, uncountAttempt } from '../store/throttle.ts'
 import { findUser } from '../store/user.ts'
 import { credentialHash, hashSecret, issueCredential } from '../tokens/secret.ts'
@@ -20,6 +21,7 @@ export interface SignInAttempt {
   password: string
   /** the network that the attempt comes from */
   network: string
+  origin: SessionOrigin
   /** the known-browser credential that the browser sent */
   knownBrowser: string | undefined
 }
@@ -56,7 +58,7 @@ export async function signIn(context: Context, attempt: SignInAttempt): Promise<
   }
   const user = key === undefined ? undefined : await findUser(db, key)
   const right = await verify(context, user, attempt.password, limits)
-  const session = right && user !== undefined ? await openSession(context, user) : undefined
+  const session = right && user !== undefined ? await openSession(context, user, attempt.origin) : undefined
   if (user === undefined || session === undefined) return { outcome: 'refused' }
 
   for (const { key, most } of limits) {
@@ -90,6 +92,12 @@ async function verify(
   }
 }
 
+/** @throws {OAuthError} where people sign in with identity providers alone */
+export function demandPasswordSignIn({ passwordSignIn }: Context['config']): void {
+  if (passwordSignIn) return
+  throw new OAuthError('access_denied', 'passwords are not used here', 'password_sign_in_off', { status: 403 })
+}
+
 /**
  * Opens a session for a person who has proven who they are.
  *
@@ -99,9 +107,10 @@ async function verify(
 export async function openSession(
   { db, config }: Context,
   user: Pick<UserRow, 'id' | 'password_hash'>,
+  origin: SessionOrigin,
 ): Promise<string | undefined> {
   const sessionId = issueCredential('session')
-  return (await insertSession(db, hashSecret(sessionId), user, config.sessionSeconds)) ? sessionId : undefined
+  return (await insertSession(db, hashSecret(sessionId), user, config.sessionSeconds, origin)) ? sessionId : undefined
 }
 
 /** Ends the session of a browser, if it has one. */

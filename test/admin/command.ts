@@ -27,9 +27,9 @@ export function commandIn(env: Record<string, string>): Run {
 }
 
 /** The command with a database of its own, as a process, and what it does as functions with `config`, which is quicker. */
-export async function startCommand(t: Test) {
+export async function startCommand(t: Test, more: Record<string, string> = {}) {
   const { url, db } = await createTestDatabase(t)
-  const environment = { DATABASE_URL: url, ISSUER: 'https://auth.example.com' }
+  const environment = { DATABASE_URL: url, ISSUER: 'https://auth.example.com', ...more }
   const config: Config = readConfig(environment)
   const run = commandIn(environment)
   const succeed = async (args: string[], input?: string): Promise<string> => {
@@ -88,6 +88,7 @@ export async function addGrant(db: Context['db'], usernameKey: string, clientId:
     redirectUri: 'https://app.example.com/callback',
     codeChallenge: 'challenge',
     dpopJkt: undefined,
+    approvedFrom: '127.0.0.1',
   }
   const scope = resource.scopes.map(({ name }) => name)
   await insertAuthorizationCode(db, { ...request, userId: user.id, resourceId: resource.id, scope }, 60)

@@ -88,7 +88,7 @@ t.test('the first resource server is the default, until --default or its removal
   )
   t.match(await defaults(), [{ resource: 'https://a.example.com', protected_resource_metadata: { resource: String } }])
   const list = await succeed(['resource', 'list'])
-  t.match(list, /^RESOURCE +NAME +SCOPES +DEFAULT +CLIENT ID +CREATED \(UTC\)\nhttps:\/\/a/)
+  t.match(list, /^RESOURCE +NAME +SCOPES +DEFAULT +UPSTREAM +CLIENT ID +CREATED \(UTC\)\nhttps:\/\/a/)
 })
 
 t.test('a secret is rotated by any form of the address, or by the client_id', { buffered: true }, async (t) => {

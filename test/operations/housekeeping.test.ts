@@ -6,7 +6,9 @@ import { readConfig } from '../../src/config.ts'
 import { startHousekeeping } from '../../src/operations/housekeeping.ts'
 import type { Database } from '../../src/store/database.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
+import { insertIdentityProvider } from '../../src/store/identity-provider.ts'
 import { removeResource } from '../../src/store/resource.ts'
+import { insertUpstreamSignIn } from '../../src/store/upstream-sign-in.ts'
 import { removeUser } from '../../src/store/user.ts'
 import { issueSetupLink } from '../../src/users/create.ts'
 import { createTestDatabase, letTimePass } from '../support/database.ts'
@@ -145,7 +147,7 @@ t.test('a row that somebody holds is left for the next time, and nobody waits', 
 t.test('the process cleans up by itself, batch after batch, and stops when it is told', async (t) => {
   const postern = await startTestPostern(t, {}, { bare: true })
   await insertSessions(postern.db, 3500)
-  const stop = startHousekeeping(postern.context)
+  const stop = startHousekeeping(postern.context, async () => {})
   await until(async () => (await countRows(postern, 'session')) === 0)
   await stop()
   await insertSessions(postern.db, 1)
@@ -188,11 +190,39 @@ t.test('one network keeps its newest thousand unused clients, and an index finds
   t.same(rows, [{ used: 100, unused: 1000, others: 50_000, has_newest: true }])
 })
 
+t.test('sign-ins that were begun at a provider, and never ended, go', async (t) => {
+  const postern = await startTestPostern(t, {}, { bare: true })
+  await insertIdentityProvider(postern.db, {
+    id: 'company',
+    name: 'Company',
+    kind: 'openid_connect',
+    issuer: 'https://company.example',
+    internal_origin: null,
+    client_id: 'postern',
+    client_secret: null,
+    sealed_with: null,
+    scope: ['openid'],
+    authorization_parameters: {},
+    username_claim: 'preferred_username',
+    trusts_email: false,
+    creates_users: true,
+    allowed_domains: null,
+    required_claims: [],
+    keeps_tokens: false,
+  })
+  const key = { stateHash: Buffer.alloc(32), browserHash: Buffer.alloc(32) }
+  await insertUpstreamSignIn(postern.db, key, { providerId: 'company', linkUserId: null, continueQuery: '' }, 900)
+  await letTimePass(postern.db, 890)
+  t.same(await cleanUp(postern.db), {})
+  await letTimePass(postern.db, 20)
+  t.same(await cleanUp(postern.db), { upstream_sign_in: 1 })
+})
+
 t.test('an index finds what has ended, in every table', async (t) => {
   const { url } = await createTestDatabase(t)
   const statements = await record(t, url, (db) => removeEndedRows(db, RETENTION, 1000))
   const removals = statements.filter(({ text }) => /delete from|update/.test(text))
-  t.equal(removals.length, 16)
+  t.equal(removals.length, 17)
   for (const removal of removals) {
     if (removal.text.includes('setup_link')) continue // one for each start without a user
     if (removal.text.includes('signing_key')) continue // a handful: one for each rotation

@@ -2,14 +2,18 @@ import { createHash, createHmac } from 'node:crypto'
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { linkUpstreamAccount } from '../../src/store/upstream-account.ts'
+import { findUser } from '../../src/store/user.ts'
 import { issueSetupLink } from '../../src/users/create.ts'
-import { authorizeUrl, type FlowClient, pkce, post } from '../support/flow.ts'
+import { authorizeUrl, type FlowClient, obtainTokens, pkce, post } from '../support/flow.ts'
 import { addClient, countRows, PASSWORD, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { watchRoutes } from '../support/routes.ts'
+import { connectUpstream } from '../support/upstream-provider.ts'
 
 /** POST, but not forms of ours: machines have no cookies, and an authorization request comes from anywhere. */
 const NOT_FORMS = ['/token', '/revoke', '/register', '/introspect', '/authorize', '/par', '/device_authorization']
 
+const ENCRYPTION_KEY = 'of the tests, at least 32 characters'
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 
 /** A browser that shows its cookies and its forms to the test. */
@@ -61,6 +65,8 @@ class Browser {
 type Page = string | ((browser: Browser) => Promise<LightMyRequestResponse>)
 
 interface Form {
+  /** where it posts to, if that isn't its route */
+  path?: string
   /** what the person fills in, beside what `prepare` gives */
   fields: Record<string, string>
   /** of the answer when all is right */
@@ -110,6 +116,63 @@ const FORMS: Record<string, Form> = {
     signedIn: true,
     prepare: async (t) => ({ postern: await startTestPostern(t), page: openDevice }),
   },
+  '/login/:provider': {
+    path: '/login/company',
+    fields: {},
+    status: 303,
+    signedIn: false,
+    prepare: async (t) => {
+      const postern = await startTestPostern(t, { encryptionKey: ENCRYPTION_KEY })
+      await connectUpstream(t, postern, {})
+      return { postern, page: '/login' }
+    },
+  },
+  '/account/grants/end': {
+    fields: { grant: 'all', confirmed: 'yes' },
+    status: 303,
+    signedIn: true,
+    prepare: async (t) => {
+      const postern = await startTestPostern(t)
+      const client = await addTestClient(postern)
+      for (const _ of [1, 2]) await obtainTokens(postern, client)
+      return { postern, page: '/account' }
+    },
+  },
+  '/account/sessions/end': {
+    fields: { session: 'others' },
+    status: 303,
+    signedIn: true,
+    prepare: async (t) => ({ postern: await startTestPostern(t), page: '/account' }),
+  },
+  '/account/password': {
+    fields: { current_password: PASSWORD, new_password: `${PASSWORD} again` },
+    status: 303,
+    signedIn: true,
+    prepare: async (t) => ({ postern: await startTestPostern(t), page: '/account' }),
+  },
+  '/account/providers/link': {
+    fields: { provider: 'company' },
+    status: 303,
+    signedIn: true,
+    prepare: async (t) => {
+      const postern = await startTestPostern(t, { encryptionKey: ENCRYPTION_KEY })
+      await connectUpstream(t, postern, {})
+      return { postern, page: '/account' }
+    },
+  },
+  '/account/providers/unlink': {
+    fields: { provider: 'company', confirmed: 'yes' },
+    status: 303,
+    signedIn: true,
+    prepare: async (t) => {
+      const postern = await startTestPostern(t, { encryptionKey: ENCRYPTION_KEY })
+      await connectUpstream(t, postern, {})
+      const alice = await findUser(postern.db, 'alice')
+      const account = { providerId: 'company', subject: 'alice', displayName: 'alice' }
+      await linkUpstreamAccount(postern.db, alice?.id ?? '', account)
+      return { postern, page: '/account' }
+    },
+  },
   '/setup': {
     fields: { username: 'alice', password: PASSWORD },
     status: 200,
@@ -150,8 +213,8 @@ t.test('every form of the pages is tested here', async (t) => {
   t.same(posted.filter((url) => !NOT_FORMS.includes(url)).sort(), Object.keys(FORMS).sort())
 })
 
-for (const [path, { fields: always, status, signedIn, prepare }] of Object.entries(FORMS)) {
-  t.test(`${path} takes only the form that it showed to this browser in this session`, async (t) => {
+for (const [route, { path = route, fields: always, status, signedIn, prepare }] of Object.entries(FORMS)) {
+  t.test(`${route} takes only the form that it showed to this browser in this session`, async (t) => {
     const { postern, page, typed } = await prepare(t)
     const filled = { ...always, ...typed }
     const [browser, other] = [new Browser(postern), new Browser(postern)]
@@ -400,8 +463,12 @@ function sessionCookieOf({ cookies }: Browser, value: string): Record<string, st
 async function stateOf(postern: TestPostern): Promise<Record<string, number>> {
   const tables = ['user', 'session', 'consent', 'authorization_code', 'known_browser', 'setup_link', 'throttle']
   const counts = await Promise.all(tables.map(async (table) => [table, await countRows(postern, table)] as const))
-  const { rows } = await sql<{ opened: number; decided: number }>`
-    select count(opened_by)::integer as opened, (count(*) filter (where status <> 'pending'))::integer as decided
+  const { rows } = await sql<Record<string, number>>`
+    select count(opened_by)::integer as opened, (count(*) filter (where status <> 'pending'))::integer as decided,
+      (select count(*)::integer from token_family where revoked_at is not null) as ended,
+      (select count(*)::integer from upstream_sign_in) as departed,
+      (select count(*)::integer from upstream_account) as linked,
+      (select hashtext(string_agg(password_hash, ' ')) from "user") as passwords
     from device_code`.execute(postern.db)
   return { ...Object.fromEntries(counts), ...rows[0] }
 }

@@ -1,12 +1,15 @@
+import { join } from 'node:path'
 import { sql } from 'kysely'
 import t from 'tap'
 import { createUser, issueSetupLink } from '../../src/users/create.ts'
-import { letTimePass } from '../support/database.ts'
+import { startProgram } from '../support/child-process.ts'
+import { createTestDatabase, letTimePass } from '../support/database.ts'
 import { Person, textOf } from '../support/person.ts'
-import { countRows, PASSWORD, startTestPostern, type TestPostern } from '../support/postern.ts'
+import { countRows, freePort, PASSWORD, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { until } from '../support/until.ts'
 import { waiting } from '../support/waiting.ts'
 
+const CLI = join(import.meta.dirname, '..', '..', 'src', 'cli.js')
 const DAY = 86_400
 const NO_LONGER_GOOD = 'This link is no longer good'
 const PROBLEMS = {
@@ -43,6 +46,23 @@ t.test('the link creates the first administrator, who is signed in, and works on
   t.match(textOf(await (await alice.request(`${postern.issuer}/account`)).text()), /alice .*Administrator/)
   t.match(await open(link), { status: 403, text: NO_LONGER_GOOD })
   t.equal(await countRows(postern, 'setup_link'), 0)
+})
+
+t.test('with passwords switched off no link is printed: the log says what to do instead', async (t) => {
+  const { url, db } = await createTestDatabase(t)
+  const { lines } = await startProgram(t, CLI, {
+    args: ['serve'],
+    env: { PORT: String(await freePort()), DATABASE_URL: url, POSTERN_PASSWORD_SIGN_IN: 'off' },
+    ready: (line) => line.includes('"event":"started"'),
+  })
+  t.match(
+    lines.find((line) => line.includes('"event":"no_user"')),
+    'postern provider add',
+  )
+  t.equal(await countRows({ db }, 'setup_link'), 0)
+  const postern = await startTestPostern(t, { passwordSignIn: false }, { bare: true })
+  const link = await issueSetupLink(postern.context)
+  t.match(await open(link), { status: 403, text: 'Passwords are not used here' }, 'nor is an earlier link good')
 })
 
 t.test('a choice that is refused leaves the link good', async (t) => {

@@ -33,6 +33,7 @@ async function newCode(clientId: string = client.client_id): Promise<Attempt> {
     redirectUri: CALLBACK,
     codeChallenge: randomBytes(32).toString('base64url'),
     dpopJkt: undefined,
+    approvedFrom: '127.0.0.1',
   }
   const code = { ...proof, userId, resourceId: postern.resourceServer.id, scope: ['read', 'write'] }
   await insertAuthorizationCode(db, code, 60)

@@ -4,10 +4,10 @@ import t from 'tap'
 import { lookUpAccessTokens } from '../../src/store/access-token.ts'
 import { insertAuthorizationCode, redeemAuthorizationCode } from '../../src/store/authorization-code.ts'
 import { setClientDisabled } from '../../src/store/client.ts'
+import { listGrants } from '../../src/store/grant.ts'
 import {
   findTokenFamily,
   insertAccessTokenBeside,
-  listGrants,
   type Rotation,
   revokeTokenFamily,
   revokeTokenFamilyOfClient,
@@ -39,6 +39,7 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
     clientId: client.client_id,
     codeChallenge: randomBytes(32).toString('base64url'),
     dpopJkt: undefined,
+    approvedFrom: '127.0.0.1',
   }
   const redirectUri = 'https://app.example/callback'
   await insertAuthorizationCode(db, { ...code, userId, resourceId: postern.resourceServer.id, redirectUri, scope }, 60)
@@ -289,13 +290,13 @@ t.test('ending a grant ends that installation, and forgets the consent', async (
   t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), true)
   t.equal(await revokeTokenFamily(db, family.id, 'grant_revoked'), false)
   t.equal(await countRows(postern, 'consent'), 0)
-  const grants = await listGrants(db, { usernameKey: 'alice', clientId: client.client_id })
+  const grants = await listGrants(db, { userId, clientId: client.client_id })
   t.notOk(grants.some(({ id }) => id === family.id))
   t.match(
     grants.find(({ id }) => id === sibling.id),
     { username: 'alice', clientId: client.client_id, resource: RESOURCE, scope: ['read', 'write'] },
   )
-  t.same(await listGrants(db, { usernameKey: 'nobody' }), [])
+  t.same(await listGrants(db, { userId: randomUUID() }), [])
 })
 
 t.test('a grace window that has grown since a rotation opens nothing again', async (t) => {

@@ -25,6 +25,8 @@ export interface PosternProcess {
   /** Runs `postern …`, and gives what it printed. @throws {Error} when it fails */
   command(args: string[], input?: string): Promise<string>
   addResource(uri: string): Promise<AddedResource>
+  /** Starts another process on the same database, with the same issuer. @returns its own address */
+  startReplica(): Promise<string>
 }
 
 /** Starts Postern in a process of its own, with an empty database and the user `alice`. */
@@ -57,6 +59,17 @@ export async function startPosternProcess(
     db,
     server,
     command,
+    startReplica: async () => {
+      const replicaPort = String(await freePort())
+      const issuer = settings.ISSUER ?? `http://localhost:${listensOn}`
+      const replica = { ...env, PORT: replicaPort, ISSUER: issuer }
+      await startProgram(t, CLI, {
+        args: ['serve'],
+        env: replica,
+        ready: (line) => line.includes('"event":"started"'),
+      })
+      return `http://localhost:${replicaPort}`
+    },
     addResource: async (uri) => {
       const scopes = ['--scope', 'read=Read your notes', '--scope', 'write=Add notes']
       return JSON.parse(await command(['resource', 'add', uri, '--name', 'Notes', ...scopes, '--json']))
