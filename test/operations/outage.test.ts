@@ -175,7 +175,9 @@ async function startLoad(t: Test, postern: TestPostern): Promise<Load> {
   })
   load.ask('sign in', async () => {
     const [stranger, address] = [new Person({ accept: 'text/html' }), `${issuer}/login`]
-    const html = await (await stranger.request(address)).text()
+    const page = await stranger.request(address)
+    if (page.status !== 200) return { response: page, good: () => false }
+    const html = await page.text()
     const response = await stranger.submit({ address, html }, '/login', { username: 'alice', password: PASSWORD })
     return { response, good: () => response.headers.get('location') === '/account' }
   })
