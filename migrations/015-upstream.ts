@@ -32,7 +32,6 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       user_id uuid not null references "user" on delete cascade,
       display_name text not null,
       linked_at timestamptz not null,
-      last_used_at timestamptz not null,
       primary key (provider_id, subject),
       unique (user_id, provider_id)
     )`.execute(db)
@@ -89,8 +88,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       handle_hash bytea primary key,
       family_id uuid not null references token_family on delete cascade,
       provider_id text not null references identity_provider on delete cascade,
-      created_at timestamptz not null,
-      last_used_at timestamptz not null
+      created_at timestamptz not null
     )`.execute(db)
   await sql`create index upstream_handle_family_id on upstream_handle (family_id)`.execute(db)
 }

@@ -12,6 +12,7 @@ import { hashSecret } from '../src/tokens/secret.ts'
 import { issueSetupLink } from '../src/users/create.ts'
 import { basic } from './support/credentials.ts'
 import { authorizeUrl, obtainTokens, pkce } from './support/flow.ts'
+import { identityProvider } from './support/identity-provider.ts'
 import { Person } from './support/person.ts'
 import { addClient, freePort, PASSWORD, RESOURCE, startTestPostern } from './support/postern.ts'
 import { watchRoutes } from './support/routes.ts'
@@ -661,24 +662,7 @@ async function repairBrowser({ path }: Case): Promise<void> {
 
 /** Adds PROVIDER. */
 async function addProvider(): Promise<void> {
-  await insertIdentityProvider(postern.db, {
-    id: 'company',
-    name: 'Company',
-    kind: 'github',
-    issuer: PROVIDER,
-    internal_origin: null,
-    client_id: 'postern',
-    client_secret: null,
-    sealed_with: null,
-    scope: ['read:user'],
-    authorization_parameters: {},
-    username_claim: 'preferred_username',
-    trusts_email: false,
-    creates_users: true,
-    allowed_domains: null,
-    required_claims: [],
-    keeps_tokens: false,
-  })
+  await insertIdentityProvider(postern.db, identityProvider({ kind: 'github', issuer: PROVIDER, scope: ['read:user'] }))
 }
 
 async function prepareValues(): Promise<Record<string, string[]>> {

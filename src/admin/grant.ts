@@ -3,10 +3,10 @@ import { findClient } from '../store/client.ts'
 import { type LivingGrant, listGrants } from '../store/grant.ts'
 import { revokeTokenFamily } from '../store/token-family.ts'
 import { findUser } from '../store/user.ts'
+import { isId } from '../tokens/secret.ts'
 import { demandClient } from './client.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, instant, shorten, table } from './output.ts'
-import { isId } from './resource.ts'
 import { demandKey, demandUser } from './user.ts'
 
 /** Options of `postern grant list`. */
@@ -21,7 +21,7 @@ export async function grantList(config: Config, options: GrantOptions): Promise<
   const grants = await withDatabase(config, async (db) => {
     const found = user === undefined ? undefined : demandUser(user, await findUser(db, demandKey(user)))
     if (client !== undefined) demandClient(client, await findClient(db, client))
-    return listGrants(db, { ...(found === undefined ? {} : { userId: found.id }), clientId: client })
+    return listGrants(db, { userId: found?.id, clientId: client })
   })
   const rows = grants.map((grant) => [
     grant.id,
@@ -44,9 +44,10 @@ export async function grantList(config: Config, options: GrantOptions): Promise<
 
 /** `postern grant revoke` */
 export async function grantRevoke(config: Config, id: string): Promise<Answer> {
+  const familyId = id.toLowerCase()
   const revoked = await withDatabase(
     config,
-    async (db) => isId(id) && (await revokeTokenFamily(db, id, 'grant_revoked')),
+    async (db) => isId(familyId) && (await revokeTokenFamily(db, familyId, 'grant_revoked')),
   )
   if (!revoked) throw new AdminError(`There is no grant ${id}; postern grant list shows all.`)
   return {

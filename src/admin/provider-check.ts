@@ -1,11 +1,8 @@
 import type { Config } from '../config.ts'
 import type { IdentityProviderRow } from '../store/database.ts'
 import { EncryptionKeyError } from '../tokens/encryption.ts'
-import { callbackUri, isSafeAddress, openClientSecret } from '../users/identity-provider.ts'
+import { callbackUri, isSafeAddress, openClientSecret, serverAddress, takesPost } from '../users/identity-provider.ts'
 import { bad, describeAnswer, difference, type Finding, good, visit } from './finding.ts'
-
-/** Where the server asks, in a network of containers, instead of at the public address. */
-type Reach = (url: string) => string
 
 /** Looks at a provider as a sign-in does, but for the person. `away`: it may be right, but doesn't answer. */
 export async function examineProvider(
@@ -18,11 +15,8 @@ export async function examineProvider(
     const detail = 'has no discovery document; whether it accepts the client ID and secret shows at the first sign-in'
     return { findings: [good('provider', `${provider.issuer} ${detail}`)], away: false }
   }
-  const { issuer, internal_origin: internal } = provider
-  const { origin } = new URL(issuer)
-  const reach: Reach = (url) =>
-    internal !== null && URL.canParse(url) && new URL(url).origin === origin ? internal + url.slice(origin.length) : url
-  const address = reach(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
+  const { issuer } = provider
+  const address = serverAddress(provider, `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
   const answer = await visit(address)
   if (typeof answer === 'string' || answer.status >= 500) {
     const problem = typeof answer === 'string' ? `can't be reached: ${answer}` : describeAnswer(answer)
@@ -40,7 +34,7 @@ export async function examineProvider(
     return { findings: [bad('discovery', detail, advice)], away: false }
   }
   const findings = [good('discovery', `${issuer} describes itself`), ...examineDocument(provider, document)]
-  if (findings.every(({ ok }) => ok)) findings.push(await examineCredentials(config, provider, document, secret, reach))
+  if (findings.every(({ ok }) => ok)) findings.push(await examineCredentials(config, provider, document, secret))
   return { findings, away: false }
 }
 
@@ -101,10 +95,8 @@ async function examineCredentials(
   provider: IdentityProviderRow,
   document: Record<string, unknown>,
   { secret }: { secret?: string },
-  reach: Reach,
 ): Promise<Finding> {
-  const methods = document.token_endpoint_auth_methods_supported
-  const basic = secret !== undefined && !(Array.isArray(methods) && methods.includes('client_secret_post'))
+  const basic = secret !== undefined && !takesPost(document)
   const body = new URLSearchParams({
     grant_type: 'authorization_code',
     code: 'postern-provider-check',
@@ -116,7 +108,7 @@ async function examineCredentials(
     accept: 'application/json',
     ...(basic ? { authorization: basicOf(provider.client_id, secret) } : {}),
   }
-  const address = reach(String(document.token_endpoint))
+  const address = serverAddress(provider, String(document.token_endpoint))
   const answer = await visit(address, { method: 'POST', body, headers })
   if (typeof answer === 'string' || answer.status >= 500) {
     const problem = typeof answer === 'string' ? `can't be reached: ${answer}` : describeAnswer(answer)

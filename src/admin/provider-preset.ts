@@ -1,4 +1,5 @@
 import type { IdentityProviderRow } from '../store/database.ts'
+import { isId } from '../tokens/secret.ts'
 import { AdminError } from './output.ts'
 
 export const PRESETS = ['google', 'entra', 'github', 'keycloak', 'okta', 'nextcloud', 'generic'] as const
@@ -19,14 +20,14 @@ export interface Preset {
   whenTokensAreKept: { scope: string[]; parameters: Record<string, string> }
 }
 
-const OPENID = {
+const OPENID: Pick<Preset, 'kind' | 'scope' | 'usernameClaim' | 'whenTokensAreKept'> = {
   kind: 'openid_connect',
   scope: ['openid', 'email', 'profile'],
   usernameClaim: 'preferred_username',
   whenTokensAreKept: { scope: ['offline_access'], parameters: {} }, // OpenID Connect Core §11
-} as const
+}
 
-const PRESET: Record<PresetName, Omit<Preset, 'scope'> & { scope: readonly string[] }> = {
+const PRESET: Record<PresetName, Preset> = {
   google: {
     ...OPENID,
     name: 'Google',
@@ -34,7 +35,7 @@ const PRESET: Record<PresetName, Omit<Preset, 'scope'> & { scope: readonly strin
     usernameClaim: 'email',
     whenTokensAreKept: { scope: [], parameters: { access_type: 'offline', prompt: 'consent' } },
   },
-  entra: { ...OPENID, name: 'Microsoft', whenTokensAreKept: { scope: ['offline_access'], parameters: {} } },
+  entra: { ...OPENID, name: 'Microsoft' },
   github: {
     ...OPENID,
     name: 'GitHub',
@@ -43,19 +44,9 @@ const PRESET: Record<PresetName, Omit<Preset, 'scope'> & { scope: readonly strin
     scope: ['read:user', 'user:email'],
     whenTokensAreKept: { scope: [], parameters: {} },
   },
-  keycloak: { ...OPENID, name: 'Keycloak', whenTokensAreKept: { scope: ['offline_access'], parameters: {} } },
-  okta: {
-    ...OPENID,
-    name: 'Okta',
-    groupScope: 'groups',
-    whenTokensAreKept: { scope: ['offline_access'], parameters: {} },
-  },
-  nextcloud: {
-    ...OPENID,
-    name: 'Nextcloud',
-    groupScope: 'groups',
-    whenTokensAreKept: { scope: ['offline_access'], parameters: {} },
-  },
+  keycloak: { ...OPENID, name: 'Keycloak' },
+  okta: { ...OPENID, name: 'Okta', groupScope: 'groups' },
+  nextcloud: { ...OPENID, name: 'Nextcloud', groupScope: 'groups' },
   generic: {
     ...OPENID,
     name: 'Single sign-on',
@@ -68,7 +59,7 @@ export function presetWithIssuer(
   name: PresetName,
   { issuer, tenant }: { issuer?: string; tenant?: string },
 ): Preset & { issuer: string } {
-  const preset = { ...PRESET[name], scope: [...PRESET[name].scope] }
+  const preset = PRESET[name]
   if (tenant !== undefined && name !== 'entra') throw new AdminError('--tenant is for the preset entra alone.')
   if (name === 'entra' && issuer === undefined) return { ...preset, issuer: entraIssuer(tenant) }
   const given = issuer ?? preset.issuer
@@ -87,10 +78,11 @@ const EXAMPLES: Partial<Record<PresetName, string>> = {
 
 /** Tokens name the tenant by its id; and a tenant that stands for all of them would let everybody in. */
 function entraIssuer(tenant: string | undefined): string {
-  if (tenant === undefined || !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(tenant)) {
+  const id = tenant?.toLowerCase()
+  if (id === undefined || !isId(id)) {
     throw new AdminError('The preset entra needs --tenant, the directory (tenant) ID of the organisation: a UUID.')
   }
-  return `https://${ENTRA}/${tenant.toLowerCase()}/v2.0`
+  return `https://${ENTRA}/${id}/v2.0`
 }
 
 const ENTRA = 'login.microsoftonline.com'

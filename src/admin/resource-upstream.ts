@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts'
-import { findIdentityProvider } from '../store/identity-provider.ts'
 import { allowResourceUpstream, disallowResourceUpstream } from '../store/resource-upstream.ts'
 import { AdminError } from './output.ts'
+import { demandProvider } from './provider.ts'
 
 /** Options of `postern resource set` about what a resource server may do upstream. */
 export interface UpstreamOptions {
@@ -35,13 +35,10 @@ export function readUpstreams({ allowUpstream = [], disallowUpstream = [] }: Ups
   return changes
 }
 
-/** Makes the changes, or none of them. @throws {AdminError} */
+/** Looks at all of the changes before it makes the first. @throws {AdminError} */
 export async function changeUpstreams(db: Context['db'], resourceId: string, changes: UpstreamChange[]): Promise<void> {
   for (const { providerId, allowed } of changes) {
-    const provider = await findIdentityProvider(db, providerId)
-    if (provider === undefined) {
-      throw new AdminError(`There is no identity provider ${providerId}; postern provider list shows all.`)
-    }
+    const provider = await demandProvider(db, providerId)
     if (allowed !== 'no' && !provider.keeps_tokens) {
       throw new AdminError(
         `The tokens of ${providerId} are not kept, so nobody can act there: postern provider set ${providerId} --keep-tokens changes that.`,

@@ -15,7 +15,7 @@ import {
 } from '../store/resource.ts'
 import { listResourceUpstreams, type ResourceUpstream } from '../store/resource-upstream.ts'
 import { noteConfiguredLifetime } from '../store/signing-key.ts'
-import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
+import { hashSecret, isId, issueCredential, randomId } from '../tokens/secret.ts'
 import { withDatabase } from './database.ts'
 import { AdminError, type Answer, count, facts, instant, printable, shorten, table } from './output.ts'
 import { type LifetimeOptions, lifetimeFacts, lifetimesJson, readLifetimes } from './policy.ts'
@@ -190,8 +190,9 @@ export async function resourceRemove(config: Config, reference: string): Promise
 
 /** Finds a resource server by its URI, in any form, or by its client_id. @throws {AdminError} */
 export async function demandResource(db: Context['db'], reference: string): Promise<ResourceRow> {
-  const resource = isId(reference)
-    ? await findResource(db, undefined, [reference])
+  const id = reference.toLowerCase()
+  const resource = isId(id)
+    ? await findResource(db, undefined, [id])
     : await findResource(db, resourceCandidates(reference))
   if (resource === undefined) {
     throw new AdminError(`There is no resource server ${reference}; postern resource list shows all.`)
@@ -217,11 +218,6 @@ function offlineChecks(config: Config, uri: string): string[] {
       ? ['The keys are not sealed in the database: set POSTERN_ENCRYPTION_KEY (postern serve --help) for that.']
       : []),
   ]
-}
-
-/** Whether a text can be the identifier of a row. */
-export function isId(text: string): boolean {
-  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
 }
 
 function readScopes(definitions: string[]): ResourceScope[] {

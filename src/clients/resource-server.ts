@@ -4,9 +4,7 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
 import type { ResourceRow } from '../store/database.ts'
 import { findResourceById } from '../store/resource.ts'
-import { equalHashes, hashSecret } from '../tokens/secret.ts'
-
-const RESOURCE_SERVER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+import { equalHashes, hashSecret, isId } from '../tokens/secret.ts'
 
 /** What a request says of the resource server that sends it. */
 export interface PresentedResourceServer {
@@ -22,7 +20,7 @@ export interface PresentedResourceServer {
  */
 export function readResourceServer(authorization: string | undefined, parameters: Parameters): PresentedResourceServer {
   const { clientId, clientSecret } = readClientCredentials(authorization, parameters).readings.at(-1) ?? {}
-  if (clientId === undefined || !RESOURCE_SERVER_ID.test(clientId)) throw refused('resource_server_unknown')
+  if (clientId === undefined || !isId(clientId)) throw refused('resource_server_unknown')
   if (clientSecret === undefined) throw refused('resource_server_secret_missing')
   return { resourceId: clientId, secretHash: hashSecret(clientSecret) }
 }

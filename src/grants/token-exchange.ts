@@ -14,7 +14,7 @@ import {
 import { lookUpAccessTokens } from '../store/access-token.ts'
 import type { ResourceRow } from '../store/database.ts'
 import { listUpstreamOptions } from '../store/resource-upstream.ts'
-import { insertUpstreamHandle, useUpstreamHandle } from '../store/upstream-handle.ts'
+import { findUpstreamHandle, insertUpstreamHandle } from '../store/upstream-handle.ts'
 import { accessTokenHash, mayBePresented } from '../tokens/access-token.ts'
 import { CREDENTIAL_PREFIXES, credentialHash, hashSecret, issueCredential } from '../tokens/secret.ts'
 import { freshUpstreamToken } from '../users/upstream-token.ts'
@@ -77,7 +77,7 @@ async function findHandleSubject(
 ): Promise<Subject | string> {
   const handleHash = credentialHash('upstreamHandle', presented)
   if (handleHash === undefined) return 'handle_malformed'
-  const handle = await useUpstreamHandle(context.db, handleHash, resource.id)
+  const handle = await findUpstreamHandle(context.db, handleHash, resource.id)
   return handle === undefined ? 'handle_inactive' : { ...handle, handleFor: handle.providerId }
 }
 

@@ -45,6 +45,15 @@ export async function showAccount(
   })
 }
 
+/** To the account page, which says what was just done. */
+export function redirectToAccount(
+  { config }: Context,
+  reply: FastifyReply,
+  done: keyof typeof TEXTS.account.notices,
+): FastifyReply {
+  return redirectTo(reply, `${config.basePath}/account?done=${done}`)
+}
+
 /** On to the sign-in, and back. */
 export function toSignIn({ config }: Context, reply: FastifyReply): FastifyReply {
   return redirectTo(reply, `${config.basePath}/login?${queryFor('account')}`)

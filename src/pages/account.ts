@@ -9,10 +9,10 @@ import { removeSessionsOfUser, type Session } from '../store/session.ts'
 import { revokeTokenFamiliesOfUser } from '../store/token-family.ts'
 import { listUpstreamAccounts, unlinkUpstreamAccount } from '../store/upstream-account.ts'
 import { hashSecret, isId } from '../tokens/secret.ts'
-import { changePassword } from '../users/change-password.ts'
+import { type ChangePasswordResult, changePassword } from '../users/change-password.ts'
 import { demandPasswordSignIn, openSession } from '../users/sign-in.ts'
 import { beginUpstreamSignIn, demandOpenProvider } from '../users/upstream.ts'
-import { showAccount, toSignIn } from './account-page.ts'
+import { redirectToAccount, showAccount, toSignIn } from './account-page.ts'
 import {
   browserSecretOf,
   checkFormToken,
@@ -52,7 +52,7 @@ export function account(context: Context): RouteHandlerMethod {
 function noticeOf(request: FastifyRequest): Notice | undefined {
   const { done } = request.query as { done?: unknown }
   const { notices } = TEXTS.account
-  return typeof done === 'string' && Object.hasOwn(notices, done) ? notices[done] : undefined
+  return typeof done === 'string' && Object.hasOwn(notices, done) ? notices[done as keyof typeof notices] : undefined
 }
 
 /** The bare address of the server, which people try first. */
@@ -62,17 +62,18 @@ export function toAccount({ config }: Context): RouteHandlerMethod {
 
 /** Ends the connection of one application, or of all (`grant` is `all`), once the person has confirmed it. */
 export function endGrant(context: Context): RouteHandlerMethod {
-  return withForm(context, async ({ reply, session, form, ...asked }) => {
+  return withForm(context, async (asked) => {
+    const { reply, session, form } = asked
     const id = form.get('grant') === 'all' ? undefined : demandId(form.get('grant'))
     if (!isConfirmed(form)) {
       const grants = await listGrants(context.db, { userId: session.userId })
       const name = grants.find((grant) => grant.id === id)?.clientName ?? TEXTS.confirm.namelessGrant
       const question = id === undefined ? TEXTS.confirm.disconnectAll : TEXTS.confirm.disconnect(name)
-      return confirm({ ...asked, reply, session, form }, '/grants/end', question)
+      return confirm(asked, '/grants/end', question)
     }
     const ended = await revokeTokenFamiliesOfUser(context.db, session.userId, id)
     context.log.info({ event: 'grant_revoked_by_person', user_id: session.userId, family_ids: ended }, 'grant revoked')
-    return done(context, reply, id === undefined ? 'grants' : 'grant')
+    return redirectToAccount(context, reply, id === undefined ? 'grants' : 'grant')
   })
 }
 
@@ -83,7 +84,7 @@ export function endSession(context: Context): RouteHandlerMethod {
     const currentHash = hashSecret(sentSessionId(context, request) ?? '')
     await removeSessionsOfUser(context.db, { userId: session.userId, currentHash, id })
     context.log.info({ event: 'session_ended_by_person', user_id: session.userId }, 'session ended')
-    return done(context, reply, id === undefined ? 'sessions' : 'session')
+    return redirectToAccount(context, reply, id === undefined ? 'sessions' : 'session')
   })
 }
 
@@ -97,17 +98,23 @@ export function changeOwnPassword(context: Context): RouteHandlerMethod {
       const user = { id: session.userId, password_hash: result.passwordHash }
       const sessionId = await openSession(context, user, originOf(request))
       if (sessionId !== undefined) giveSession(context, reply, sessionId)
-      return done(context, reply, 'password')
+      return redirectToAccount(context, reply, 'password')
     }
     if (result.outcome === 'throttled') reply.header('retry-after', result.retryAfterSeconds)
     reply.code(result.outcome === 'throttled' ? 429 : 403)
-    const problem = {
-      throttled: TEXTS.tooManyAttempts,
-      wrong: TEXTS.account.wrongPassword,
-      refused: TEXTS.account.refusedPassword('problem' in result ? result.problem : ''),
-    }[result.outcome]
-    return showAccount(context, request, reply, session, { text: problem, isProblem: true })
+    return showAccount(context, request, reply, session, { text: problemOf(result), isProblem: true })
   })
+}
+
+function problemOf(result: Exclude<ChangePasswordResult, { outcome: 'changed' }>): string {
+  switch (result.outcome) {
+    case 'throttled':
+      return TEXTS.tooManyAttempts
+    case 'wrong':
+      return TEXTS.account.wrongPassword
+    case 'refused':
+      return TEXTS.account.refusedPassword(result.problem)
+  }
 }
 
 /** Sends the browser to a provider, to link an account there. A browser that was left open is not enough for that. */
@@ -132,21 +139,22 @@ export function linkAccount(context: Context): RouteHandlerMethod {
 
 /** Ends the link to an account of a provider, once the person has confirmed it. */
 export function unlinkAccount(context: Context): RouteHandlerMethod {
-  return withForm(context, async ({ reply, session, form, ...asked }) => {
+  return withForm(context, async (asked) => {
+    const { reply, session, form } = asked
     const providerId = form.get('provider') ?? ''
     const linked = await listUpstreamAccounts(context.db, session.userId)
     const account = linked.find((one) => one.providerId === providerId)
     if (account === undefined) throw nothingSuch()
     if (!isConfirmed(form)) {
       const question = TEXTS.confirm.unlink(account.providerName)
-      return confirm({ ...asked, reply, session, form }, '/providers/unlink', question)
+      return confirm(asked, '/providers/unlink', question)
     }
     const key = { userId: session.userId, providerId }
     const unlinked = await unlinkUpstreamAccount(context.db, key, context.config.passwordSignIn)
     if (unlinked) {
       context.log.info({ event: 'account_unlinked', user_id: session.userId, provider: providerId }, 'account unlinked')
     }
-    return done(context, reply, unlinked ? 'unlinked' : 'only-way')
+    return redirectToAccount(context, reply, unlinked ? 'unlinked' : 'only-way')
   })
 }
 
@@ -180,10 +188,6 @@ function confirm(
     fields,
     backHref: `${basePath}/account`,
   })
-}
-
-function done({ config }: Context, reply: FastifyReply, what: string): FastifyReply {
-  return redirectTo(reply, `${config.basePath}/account?done=${what}`)
 }
 
 function demandId(text: string | undefined): string {

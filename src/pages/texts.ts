@@ -33,8 +33,7 @@ export const TEXTS = {
       claim_missing: 'This account may not sign in here. An administrator of this service can say why.',
       account_unknown: 'Nobody here is known by this account. An administrator of this service can add you.',
       user_disabled: 'This account has been disabled here.',
-      account_linked_elsewhere: 'This account belongs to somebody else here.',
-      signed_out_meanwhile: 'You have signed out meanwhile. Please sign in, and try again.',
+      another_account_linked: 'The user with this e-mail address signs in with another account here.',
     },
   },
 
@@ -195,7 +194,7 @@ export const TEXTS = {
         text: 'The account was not linked: it, or another one, is linked already.',
         isProblem: true,
       },
-    } as Record<string, Notice>,
+    } satisfies Record<string, Notice>,
   },
 
   confirm: {

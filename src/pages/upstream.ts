@@ -10,10 +10,12 @@ import { openSession, signOut } from '../users/sign-in.ts'
 import {
   beginUpstreamSignIn,
   demandOpenProvider,
+  finishUpstreamLink,
   finishUpstreamSignIn,
   resumeUpstreamSignIn,
   type UpstreamResult,
 } from '../users/upstream.ts'
+import { redirectToAccount } from './account-page.ts'
 import { withAuthorizationRequest } from './authorization.ts'
 import { browserSecretOf, giveSession, isFormTokenRight, originOf, readSession, sentSessionId } from './browser.ts'
 import { nextAddress, queryFor, readNextPage } from './next-page.ts'
@@ -60,18 +62,14 @@ export function returnFromProvider(context: Context): RouteHandlerMethod {
     const signIn = await resumeUpstreamSignIn(context, provider, returned)
     const next = readNextPage(new Map(new URLSearchParams(signIn.continueQuery)))
     return orSignInForm(context, request, reply, { ...next, provider }, async () => {
-      const result = await finishUpstreamSignIn(context, provider, signIn, returned)
-      if (signIn.linkUserId !== null) return toAccount(context, reply, result)
+      if (signIn.linkUserId !== null) {
+        const result = await finishUpstreamLink(context, provider, signIn.linkUserId, returned)
+        return redirectToAccount(context, reply, result)
+      }
+      const result = await finishUpstreamSignIn(context, provider, returned)
       return goOn(context, request, reply, { ...next, provider, result })
     })
   }
-}
-
-/** Back to the account page, which says how linking ended. */
-function toAccount({ config }: Context, reply: FastifyReply, result: UpstreamResult): FastifyReply {
-  const elsewhere = result.outcome === 'refused' && result.reason === 'account_linked_elsewhere'
-  const done = result.outcome === 'proven' ? 'linked' : elsewhere ? 'linked-elsewhere' : 'not-linked'
-  return redirectTo(reply, `${config.basePath}/account?done=${done}`)
 }
 
 /** Goes on as the sign-in ended: to where the person wanted to go, back to the client, or to the sign-in page. */

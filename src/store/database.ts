@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { type ColumnType, Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
 import pg from 'pg'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
+import type { SignInPolicy } from '../protocol/upstream.ts'
 
 /** A scope of a resource, as the consent page shows it. */
 export interface ResourceScope {
@@ -223,12 +224,6 @@ interface SigningKeyTable {
   signs_from: Date
 }
 
-/** A demand on the claims of a person at sign-in: one of the values. */
-export interface RequiredClaim {
-  claim: string
-  values: string[]
-}
-
 interface IdentityProviderTable {
   id: string
   name: string
@@ -244,7 +239,7 @@ interface IdentityProviderTable {
   trusts_email: boolean
   creates_users: boolean
   allowed_domains: string[] | null
-  required_claims: RequiredClaim[]
+  required_claims: SignInPolicy['required_claims']
   keeps_tokens: boolean
   created_at: Date
   disabled_at: Date | null
@@ -256,7 +251,6 @@ interface UpstreamAccountTable {
   user_id: string
   display_name: string
   linked_at: Date
-  last_used_at: Date
 }
 
 interface UpstreamUnlinkingTable {
@@ -300,7 +294,6 @@ interface UpstreamHandleTable {
   family_id: string
   provider_id: string
   created_at: Date
-  last_used_at: Date
 }
 
 /** All tables; migrations/ say what each is for. */

@@ -24,7 +24,7 @@ export interface LivingGrant {
 /** Living grants, the newest first; narrowed to a user or a client when given (an index serves each). */
 export async function listGrants(
   db: Kysely<Database>,
-  filter: { userId?: string; clientId?: string | undefined },
+  filter: { userId?: string | undefined; clientId?: string | undefined },
 ): Promise<LivingGrant[]> {
   const { rows } = await sql<LivingGrant>`
     select f.id, u.username, f.client_id as "clientId", c.name as "clientName",
@@ -34,7 +34,7 @@ export async function listGrants(
       f.expires_at as "expiresAt",
       array(
         select p.name from resource_upstream a
-        join identity_provider p on p.id = a.provider_id and p.disabled_at is null
+        join identity_provider p on p.id = a.provider_id and p.disabled_at is null and p.keeps_tokens
         join upstream_account l on l.provider_id = p.id and l.user_id = f.user_id
         left join upstream_unlinking x on x.provider_id = p.id and x.user_id = f.user_id
         where a.resource_id = f.resource_id and greatest(a.allowed_at, x.unlinked_at) < f.approved_at order by p.name

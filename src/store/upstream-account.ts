@@ -9,14 +9,14 @@ export interface UpstreamIdentity {
   displayName: string
 }
 
-/** Finds the user who is linked to an account (primary key), and notes that it was used, under which name. */
+/** Finds the user who is linked to an account (primary key), and notes under which name. */
 export async function useUpstreamAccount(
   db: Kysely<Database>,
   { providerId, subject, displayName }: UpstreamIdentity,
 ): Promise<UserRow | undefined> {
   const { rows } = await sql<UserRow>`
     with used as (
-      update upstream_account set last_used_at = now(), display_name = ${displayName}
+      update upstream_account set display_name = ${displayName}
       where provider_id = ${providerId} and subject = ${subject}
       returning user_id
     )
@@ -44,8 +44,8 @@ export async function linkUpstreamAccount(
   { providerId, subject, displayName }: UpstreamIdentity,
 ): Promise<boolean> {
   const { rows } = await sql`
-    insert into upstream_account (provider_id, subject, user_id, display_name, linked_at, last_used_at)
-    values (${providerId}, ${subject}, ${userId}, ${displayName}, now(), now())
+    insert into upstream_account (provider_id, subject, user_id, display_name, linked_at)
+    values (${providerId}, ${subject}, ${userId}, ${displayName}, now())
     on conflict do nothing
     returning 1`.execute(db)
   return rows.length === 1
@@ -57,14 +57,13 @@ export interface LinkedAccount {
   providerName: string
   displayName: string
   linkedAt: Date
-  lastUsedAt: Date
 }
 
 /** The accounts of a user (unique constraint). */
 export async function listUpstreamAccounts(db: Kysely<Database>, userId: string): Promise<LinkedAccount[]> {
   const { rows } = await sql<LinkedAccount>`
     select a.provider_id as "providerId", p.name as "providerName", a.display_name as "displayName",
-      a.linked_at as "linkedAt", a.last_used_at as "lastUsedAt"
+      a.linked_at as "linkedAt"
     from upstream_account a join identity_provider p on p.id = a.provider_id
     where a.user_id = ${userId}
     order by a.linked_at, a.provider_id`.execute(db)

@@ -33,29 +33,27 @@ export async function insertUpstreamHandle(
         order by created_at desc, handle_hash offset ${MOST_HANDLES - 1}
       )`.execute(trx)
     await sql`
-      insert into upstream_handle (handle_hash, family_id, provider_id, created_at, last_used_at)
-      values (${handleHash}, ${familyId}, ${providerId}, clock_timestamp(), clock_timestamp())`.execute(trx)
+      insert into upstream_handle (handle_hash, family_id, provider_id, created_at)
+      values (${handleHash}, ${familyId}, ${providerId}, clock_timestamp())`.execute(trx)
     return true
   })
 }
 
 /**
- * Finds what a handle stands for, and notes that it was used (primary key). It holds for the resource server that
- * got it alone, while its grant lives, and neither user nor client is disabled.
+ * Finds what a handle stands for (primary key). It holds for the resource server that got it alone, while its grant
+ * lives, and neither user nor client is disabled.
  */
-export async function useUpstreamHandle(
+export async function findUpstreamHandle(
   db: Kysely<Database>,
   handleHash: Buffer,
   resourceId: string,
 ): Promise<(UpstreamHandle & { userId: string; clientId: string }) | undefined> {
   const { rows } = await sql<UpstreamHandle & { userId: string; clientId: string }>`
-    update upstream_handle h set last_used_at = now()
-    from token_family f, "user" u, client c
-    where h.handle_hash = ${handleHash} and f.id = h.family_id and f.resource_id = ${resourceId}
-      and f.revoked_at is null and f.expires_at > now()
-      and u.id = f.user_id and u.disabled_at is null
-      and c.id = f.client_id and c.disabled_at is null
-    returning h.family_id as "familyId", h.provider_id as "providerId", f.user_id as "userId",
-      f.client_id as "clientId"`.execute(db)
+    select h.family_id as "familyId", h.provider_id as "providerId", f.user_id as "userId", f.client_id as "clientId"
+    from upstream_handle h
+    join token_family f on f.id = h.family_id and f.revoked_at is null and f.expires_at > now()
+    join "user" u on u.id = f.user_id and u.disabled_at is null
+    join client c on c.id = f.client_id and c.disabled_at is null
+    where h.handle_hash = ${handleHash} and f.resource_id = ${resourceId}`.execute(db)
   return rows[0]
 }

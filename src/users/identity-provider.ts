@@ -61,12 +61,24 @@ function after(seconds: number, act: () => void): NodeJS.Timeout {
   return setTimeout(act, seconds * 1000).unref()
 }
 
+/** Where a provider is, for browsers and for the server. */
+type Place = Pick<IdentityProviderRow, 'issuer' | 'internal_origin'>
+
 /** Whether the server may ask at an address that the provider names: plain http only where the operator has said so. */
-export function isSafeAddress(
-  { issuer, internal_origin: internal }: Pick<IdentityProviderRow, 'issuer' | 'internal_origin'>,
-  { protocol, origin }: URL,
-): boolean {
+export function isSafeAddress({ issuer, internal_origin: internal }: Place, { protocol, origin }: URL): boolean {
   return protocol === 'https:' || (protocol === 'http:' && [new URL(issuer).origin, internal].includes(origin))
+}
+
+/** Where the server asks, instead of at an address that the provider names: inside, where there is such an origin. */
+export function serverAddress({ issuer, internal_origin: internal }: Place, url: string): string {
+  const { origin, pathname, search } = new URL(url)
+  return internal !== null && origin === new URL(issuer).origin ? `${internal}${pathname}${search}` : url
+}
+
+/** Whether the provider takes the secret in the body; silence means HTTP Basic (OpenID Connect Discovery §3). */
+export function takesPost(metadata: { token_endpoint_auth_methods_supported?: unknown }): boolean {
+  const methods = metadata.token_endpoint_auth_methods_supported
+  return Array.isArray(methods) && methods.includes('client_secret_post')
 }
 
 function stop(timers: NodeJS.Timeout[]): void {
@@ -89,50 +101,56 @@ export function openClientSecret(keys: EncryptionKeys, providerId: string, seale
 }
 
 /**
- * Asks something of a provider, and tells whose fault it is when that fails.
+ * Asks something of a provider, and tells whose fault it is when that fails. A refusal that is to be expected, `ask`
+ * takes itself.
  *
  * @throws {OAuthError} `temporarily_unavailable`: `provider_unavailable` when it may work later, `provider_unusable`
- *   when what it says is wrong, or our settings are; openid-client's errors that say what a provider answered pass
+ *   when what it says is wrong, or our settings are
  */
 export async function withProvider<T>(log: Context['log'], providerId: string, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask()
   } catch (error) {
-    if (error instanceof OAuthError || isAnswer(error)) throw error
     const reason = isUnavailable(error) ? 'provider_unavailable' : 'provider_unusable'
     // names alone: the cause may hold what the provider sent, and so tokens
-    const { message, code, cause } = error as Error & { code?: string; cause?: { claim?: unknown; code?: unknown } }
-    const names = { error_code: code ?? cause?.code, claim: cause?.claim }
+    const { message, error: refusal, code, cause } = error as Failure
+    const names = { error: refusal, error_code: code ?? cause?.code, claim: cause?.claim }
     log.warn({ event: reason, provider: providerId, ...names, detail: message }, 'identity provider failed')
     const options = { retryAfterSeconds: 10 }
     throw new OAuthError('temporarily_unavailable', 'the identity provider can not be used right now', reason, options)
   }
 }
 
-/** An error in the words of OAuth, other than that the provider is in trouble. */
-function isAnswer(error: unknown): error is client.AuthorizationResponseError | client.ResponseBodyError {
-  if (error instanceof client.AuthorizationResponseError) return !PASSING.has(error.error)
-  return error instanceof client.ResponseBodyError && error.status < 500 && error.status !== 429
+/** What openid-client throws; `error` is the provider's word for it (RFC 6749 §5.2). */
+interface Failure extends Error {
+  error?: string
+  code?: string
+  cause?: { claim?: unknown; code?: unknown }
 }
 
 const PASSING: ReadonlySet<string> = new Set(['temporarily_unavailable', 'server_error'])
 
 function isUnavailable(error: unknown): boolean {
-  if (error instanceof client.AuthorizationResponseError || error instanceof client.ResponseBodyError) return true
+  if (error instanceof client.AuthorizationResponseError) return PASSING.has(error.error)
+  if (error instanceof client.ResponseBodyError) return isPassingStatus(error.status)
   if (!(error instanceof Error)) return false
   const { code, cause } = error as Error & { code?: string; cause?: unknown }
   if (code === 'OAUTH_TIMEOUT' || code === 'OAUTH_ABORT') return true
-  if (cause instanceof Response) return cause.status >= 500 || cause.status === 429
+  if (cause instanceof Response) return isPassingStatus(cause.status)
   return error.name === 'TimeoutError' || (error instanceof TypeError && error.message === 'fetch failed')
 }
 
+function isPassingStatus(status: number): boolean {
+  return status >= 500 || status === 429
+}
+
 async function discover(config: Context['config'], provider: IdentityProviderRow): Promise<client.Configuration> {
-  const { internal_origin: internal, client_secret: sealed } = provider
+  const { client_secret: sealed } = provider
   const secret = sealed === null ? undefined : openClientSecret(config, provider.id, sealed)
   const authentication = secret === undefined ? client.None() : authenticateWith(secret)
   const insecure = isPlainHttp(provider) ? [client.allowInsecureRequests] : []
   const execute = [client.enableNonRepudiationChecks, ...insecure] // signatures count: the way may be plain http
-  const options = { execute, timeout: TIMEOUT_SECONDS, [client.customFetch]: fetchOf(provider.issuer, internal) }
+  const options = { execute, timeout: TIMEOUT_SECONDS, [client.customFetch]: fetchOf(provider) }
   if (provider.kind === 'openid_connect') {
     return client.discovery(new URL(provider.issuer), provider.client_id, secret, authentication, options)
   }
@@ -153,11 +171,10 @@ async function discover(config: Context['config'], provider: IdentityProviderRow
   return configuration
 }
 
-/** Sends the secret as the provider says that it takes it; silence means HTTP Basic (OpenID Connect Discovery §3). */
+/** Sends the secret as the provider says that it takes it. */
 function authenticateWith(secret: string): client.ClientAuth {
   return (provider, ...parameters) => {
-    const takesPost = provider.token_endpoint_auth_methods_supported?.includes('client_secret_post') === true
-    const authenticate = takesPost ? client.ClientSecretPost(secret) : client.ClientSecretBasic(secret)
+    const authenticate = takesPost(provider) ? client.ClientSecretPost(secret) : client.ClientSecretBasic(secret)
     return authenticate(provider, ...parameters)
   }
 }
@@ -167,17 +184,10 @@ function authenticateWith(secret: string): client.ClientAuth {
  * is matters at a sign-in alone: an ID token of a refresh that can't be verified must not cost the tokens beside it,
  * since the provider has ended the ones before.
  */
-function fetchOf(issuer: string, internalOrigin: string | null): client.CustomFetch {
-  const publicOrigin = new URL(issuer).origin
+function fetchOf(provider: Place): client.CustomFetch {
   return async (url, options) => {
-    const address = new URL(url)
-    const { origin } = address
-    if (!isSafeAddress({ issuer, internal_origin: internalOrigin }, address)) {
-      throw new Error('the provider names an address that is not https')
-    }
-    const target =
-      internalOrigin !== null && origin === publicOrigin ? `${internalOrigin}${address.pathname}${address.search}` : url
-    const response = await fetch(target, options as RequestInit)
+    if (!isSafeAddress(provider, new URL(url))) throw new Error('the provider names an address that is not https')
+    const response = await fetch(serverAddress(provider, url), options as RequestInit)
     return isRefresh(options.body) && response.status === 200 ? withoutIdToken(response) : response
   }
 }

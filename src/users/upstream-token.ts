@@ -128,22 +128,12 @@ async function askForTokens(
   const provider = await findIdentityProvider(context.db, providerId)
   if (provider === undefined) throw signInNeeded('upstream_tokens_missing') // removed, and its tokens with it
   const configuration = await connectProvider(context, provider)
-  try {
-    return await withProvider(context.log, providerId, () =>
-      client.refreshTokenGrant(configuration, refreshToken).catch((error: unknown) => {
-        if (isRefusal(error)) return undefined
-        throw error
-      }),
-    )
-  } catch (error) {
-    if (!(error instanceof client.ResponseBodyError)) throw error
-    // it refuses us, not the person's token: our settings are wrong
-    const facts = { event: 'provider_unusable', provider: providerId, error: error.error }
-    context.log.warn(facts, 'identity provider refused')
-    const options = { retryAfterSeconds: 10 }
-    const message = 'the identity provider can not be used right now'
-    throw new OAuthError('temporarily_unavailable', message, 'provider_unusable', options)
-  }
+  return withProvider(context.log, providerId, () =>
+    client.refreshTokenGrant(configuration, refreshToken).catch((error: unknown) => {
+      if (isRefusal(error)) return undefined
+      throw error
+    }),
+  )
 }
 
 /** GitHub refuses with status 200 and a word of its own. */

@@ -40,7 +40,7 @@ const SUFFIX_BYTES = 8
 const SIGN_IN_SECONDS = 900
 
 /** A browser that goes to a provider. */
-export interface UpstreamDeparture extends UpstreamSignIn {
+export interface UpstreamDeparture extends Omit<UpstreamSignIn, 'providerId'> {
   /** a secret of the browser's, in a cookie: state, verifier and nonce are bound to it */
   browserSecret: string
   /** what the client demanded of the sign-in (OpenID Connect Core §3.1.2.1), as far as it concerns the provider */
@@ -63,14 +63,15 @@ export async function demandOpenProvider({ db }: Context, id: string): Promise<I
 export async function beginUpstreamSignIn(
   context: Context,
   provider: IdentityProviderRow,
-  departure: Omit<UpstreamDeparture, 'providerId'>,
+  departure: UpstreamDeparture,
 ): Promise<URL> {
-  if (departure.continueQuery.length > LONGEST_CONTINUE_QUERY) {
+  const { browserSecret, linkUserId, continueQuery, prompt } = departure
+  if (continueQuery.length > LONGEST_CONTINUE_QUERY) {
     throw new OAuthError('invalid_request', 'the request is too long to be kept meanwhile', 'request_too_long')
   }
   const configuration = await connectProvider(context, provider, true)
   const state = randomSecret().toString('base64url')
-  const secrets = secretsOf(state, departure.browserSecret)
+  const secrets = secretsOf(state, browserSecret)
   const parameters = {
     ...provider.authorization_parameters,
     redirect_uri: callbackUri(context.config, provider.id),
@@ -79,12 +80,12 @@ export async function beginUpstreamSignIn(
     code_challenge: await client.calculatePKCECodeChallenge(secrets.codeVerifier),
     code_challenge_method: 'S256',
     ...(provider.kind === 'openid_connect' ? { nonce: secrets.nonce } : {}),
-    ...promptOf(provider, configuration, departure.prompt),
+    ...promptOf(provider, configuration, prompt),
   }
   const address = await withProvider(context.log, provider.id, async () =>
     client.buildAuthorizationUrl(configuration, parameters),
   )
-  const signIn = { ...departure, providerId: provider.id }
+  const signIn = { providerId: provider.id, linkUserId, continueQuery }
   await insertUpstreamSignIn(context.db, secrets.key, signIn, SIGN_IN_SECONDS)
   return address
 }
@@ -117,8 +118,10 @@ export type RefusedReason =
   | 'claim_missing'
   | 'account_unknown'
   | 'user_disabled'
-  | 'account_linked_elsewhere'
-  | 'signed_out_meanwhile'
+  | 'another_account_linked'
+
+/** What came of linking. */
+export type LinkResult = 'linked' | 'linked-elsewhere' | 'not-linked'
 
 /**
  * Takes up the sign-in that a browser began, once.
@@ -144,35 +147,61 @@ export async function resumeUpstreamSignIn(
 export async function finishUpstreamSignIn(
   context: Context,
   provider: IdentityProviderRow,
-  signIn: UpstreamSignIn,
   returned: UpstreamReturn,
 ): Promise<UpstreamResult> {
-  let answer: Answer
-  try {
-    answer = await askWho(context, provider, returned)
-  } catch (error) {
-    if (error instanceof client.AuthorizationResponseError && error.error === 'access_denied') {
-      return { outcome: 'denied' }
-    }
-    if (!(error instanceof client.AuthorizationResponseError || error instanceof client.ResponseBodyError)) throw error
-    const facts = { event: 'provider_unusable', provider: provider.id, error: error.error }
-    context.log.warn(facts, 'identity provider refused')
-    throw new OAuthError('temporarily_unavailable', 'the identity provider refused', 'provider_unusable')
-  }
-  const { claims, subject } = answer
-  const verdict = judgePerson(provider, claims)
+  const answer = await askWho(context, provider, returned)
+  if (answer === 'denied') return { outcome: 'denied' }
+  const verdict = judgePerson(provider, answer.claims)
   if (verdict !== 'allowed') return { outcome: 'refused', reason: verdict }
-  const identity = { providerId: provider.id, subject, displayName: displayNameOf(provider, claims, subject) }
-  const found =
-    signIn.linkUserId === null
-      ? await findPerson(context, provider, identity, claims)
-      : await linkPerson(context, identity, signIn.linkUserId, returned.userId)
+  const found = await findPerson(context, provider, identityOf(provider, answer), answer.claims)
   if (typeof found === 'string') return { outcome: 'refused', reason: found }
   if (found.disabled_at !== null) return { outcome: 'refused', reason: 'user_disabled' }
-  if (provider.keeps_tokens) {
-    await keepUpstreamTokens(context, { userId: found.id, providerId: provider.id }, answer.tokens)
-  }
+  await keepTokens(context, provider, found.id, answer)
   return { outcome: 'proven', user: found }
+}
+
+/**
+ * Links the account that the person has shown at a provider, if the one who asked for it is still signed in.
+ *
+ * @throws {OAuthError} when what the provider says can't be had or believed (`withProvider`)
+ */
+export async function finishUpstreamLink(
+  context: Context,
+  provider: IdentityProviderRow,
+  linkUserId: string,
+  returned: UpstreamReturn,
+): Promise<LinkResult> {
+  const { db, log } = context
+  const facts = { user_id: linkUserId, provider: provider.id }
+  const refuse = (result: LinkResult, outcome: string): LinkResult => {
+    log.info({ event: 'account_not_linked', ...facts, outcome }, 'account not linked')
+    return result
+  }
+  const answer = await askWho(context, provider, returned)
+  if (answer === 'denied') return refuse('not-linked', answer)
+  const verdict = judgePerson(provider, answer.claims)
+  if (verdict !== 'allowed') return refuse('not-linked', verdict)
+  if (returned.userId !== linkUserId) return refuse('not-linked', 'signed_out_meanwhile')
+  const identity = identityOf(provider, answer)
+  const linked = await linkUpstreamAccount(db, linkUserId, identity)
+  const owner = await useUpstreamAccount(db, identity)
+  if (owner?.id !== linkUserId) return refuse('linked-elsewhere', 'account_linked_elsewhere')
+  if (linked) log.info({ event: 'account_linked', ...facts, by: 'person' }, 'account linked')
+  await keepTokens(context, provider, linkUserId, answer)
+  return 'linked'
+}
+
+function identityOf(provider: IdentityProviderRow, { claims, subject }: Answer): UpstreamIdentity {
+  return { providerId: provider.id, subject, displayName: displayNameOf(provider, claims, subject) }
+}
+
+async function keepTokens(
+  context: Context,
+  { id: providerId, keeps_tokens: keeps }: IdentityProviderRow,
+  userId: string,
+  { tokens }: Answer,
+): Promise<void> {
+  if (keeps) await keepUpstreamTokens(context, { userId, providerId }, tokens)
 }
 
 interface Answer {
@@ -181,12 +210,16 @@ interface Answer {
   tokens: client.TokenEndpointResponse
 }
 
-/** Redeems the provider's code, and verifies who it says that the person is (OpenID Connect Core §3.1.3.7). */
+/**
+ * Redeems the provider's code, and verifies who it says that the person is (OpenID Connect Core §3.1.3.7).
+ *
+ * @returns `denied` when the person didn't want to
+ */
 async function askWho(
   context: Context,
   provider: IdentityProviderRow,
   { query, browserSecret }: UpstreamReturn,
-): Promise<Answer> {
+): Promise<Answer | 'denied'> {
   const state = stateOf(query)
   const { codeVerifier, nonce } = secretsOf(state, browserSecret)
   const configuration = await connectProvider(context, provider)
@@ -195,7 +228,13 @@ async function askWho(
   return withProvider(context.log, provider.id, async () => {
     const checks = { pkceCodeVerifier: codeVerifier, expectedState: state }
     const expected = isOpenIdConnect ? { expectedNonce: nonce, idTokenExpected: true } : {}
-    const tokens = await client.authorizationCodeGrant(configuration, address, { ...checks, ...expected })
+    const tokens = await client
+      .authorizationCodeGrant(configuration, address, { ...checks, ...expected })
+      .catch((error: unknown) => {
+        if (error instanceof client.AuthorizationResponseError && error.error === 'access_denied') return undefined
+        throw error
+      })
+    if (tokens === undefined) return 'denied'
     if (!isOpenIdConnect) return { tokens, ...(await askGitHub(configuration, tokens.access_token)) }
     const stated = tokens.claims() as PersonClaims & { sub: string }
     const userinfo =
@@ -256,7 +295,7 @@ async function findPerson(
     const namesake = key === undefined ? undefined : await findUser(trx, key)
     if (namesake !== undefined) {
       if (namesake.disabled_at !== null) return 'user_disabled'
-      if (!(await linkUpstreamAccount(trx, namesake.id, identity))) return 'account_linked_elsewhere'
+      if (!(await linkUpstreamAccount(trx, namesake.id, identity))) return 'another_account_linked'
       log.info({ event: 'account_linked', user_id: namesake.id, provider: provider.id, by: 'email' }, 'account linked')
       return namesake
     }
@@ -278,26 +317,6 @@ async function findPerson(
     }
     return 'account_unknown'
   })
-}
-
-/** Links the account to the person who asked for it, and who is still signed in. */
-async function linkPerson(
-  { db, log }: Context,
-  identity: UpstreamIdentity,
-  linkUserId: string,
-  signedIn: string | undefined,
-): Promise<UserRow | RefusedReason> {
-  if (signedIn !== linkUserId) return 'signed_out_meanwhile'
-  const linked = await linkUpstreamAccount(db, linkUserId, identity)
-  const owner = await useUpstreamAccount(db, identity)
-  if (owner?.id !== linkUserId) return 'account_linked_elsewhere'
-  if (linked) {
-    log.info(
-      { event: 'account_linked', user_id: linkUserId, provider: identity.providerId, by: 'person' },
-      'account linked',
-    )
-  }
-  return owner
 }
 
 function stateOf(query: string): string {

@@ -267,6 +267,18 @@ t.test('a provider is changed, and everything can be taken back', { buffered: tr
   t.match(await refusalOf(providerSet(config, 'nobody', { name: 'x' })), /There is no identity provider nobody/)
 })
 
+t.test('the internal address counts for an issuer that names its port, too', { buffered: true }, async (t) => {
+  const { config } = await startCommand(t)
+  const upstream = await startUpstreamProvider(t, { redirectUris: [REDIRECT_URI] })
+  const issuer = 'https://sso.example.com:443'
+  const endpoints = { token_endpoint: `${issuer}/token`, jwks_uri: `${issuer}/jwks`, userinfo_endpoint: `${issuer}/me` }
+  upstream.wrongAnswers = { '/.well-known/openid-configuration': { issuer, ...endpoints } }
+  const internalUrl = upstream.internalOrigin
+  const options = { preset: 'generic', issuer, internalUrl, clientId: 'postern', public: true } as const
+  t.match(await refusalOf(providerAdd(config, 'company', options)), 'does not accept the client ID postern')
+  t.same(upstream.arrivals.slice(-2), [`${internalUrl}/.well-known/openid-configuration`, `${internalUrl}/token`])
+})
+
 t.test('a provider is disabled, enabled, listed and removed', { buffered: true }, async (t) => {
   const { config, succeed } = await startCommand(t)
   t.match(await textOf(providerList(config)), 'There is no identity provider yet')

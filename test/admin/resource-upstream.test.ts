@@ -1,33 +1,15 @@
 import t from 'tap'
 import { resourceAdd, resourceList, resourceSet } from '../../src/admin/resource.ts'
-import { insertIdentityProvider, type NewIdentityProvider } from '../../src/store/identity-provider.ts'
+import { insertIdentityProvider } from '../../src/store/identity-provider.ts'
+import { identityProvider } from '../support/identity-provider.ts'
 import { jsonOf, refusalOf, startCommand, textOf } from './command.ts'
 
 const MCP = 'https://mcp.example.com/mcp'
 
-const COMPANY: NewIdentityProvider = {
-  id: 'company',
-  name: 'Company',
-  kind: 'openid_connect',
-  issuer: 'https://company.example',
-  internal_origin: null,
-  client_id: 'postern',
-  client_secret: null,
-  sealed_with: null,
-  scope: ['openid'],
-  authorization_parameters: {},
-  username_claim: 'preferred_username',
-  trusts_email: false,
-  creates_users: true,
-  allowed_domains: null,
-  required_claims: [],
-  keeps_tokens: true,
-}
-
 t.test('an operator says at which providers a resource server may act, and takes it back', async (t) => {
   const { ask, config, db } = await startCommand(t)
-  await insertIdentityProvider(db, COMPANY)
-  await insertIdentityProvider(db, { ...COMPANY, id: 'forgetful', keeps_tokens: false })
+  await insertIdentityProvider(db, identityProvider({ keeps_tokens: true }))
+  await insertIdentityProvider(db, identityProvider({ id: 'forgetful' }))
   await resourceAdd(config, MCP, {})
   t.match(await ask(['resource', 'set', MCP, '--allow-upstream', 'company:offline']), {
     upstream: [{ provider: 'company', offline: true }],

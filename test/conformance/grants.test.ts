@@ -10,7 +10,7 @@ import { type ClientKey, makeKey } from '../support/assertion.ts'
 import { letTimePass } from '../support/database.ts'
 import { introspect, isActive } from '../support/flow.ts'
 import { Person, textOf } from '../support/person.ts'
-import { addClient, PASSWORD, RESOURCE, startTestPostern } from '../support/postern.ts'
+import { addClient, RESOURCE, startTestPostern } from '../support/postern.ts'
 
 const REDIRECT_URI = 'https://app.example/callback'
 const DEVICE_CODE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -256,7 +256,7 @@ for (const library of ['oauth4webapi', 'openid-client'] as const) {
       )
       return { question, tokens: await oauth.processAuthorizationCodeResponse(as, client, response) }
     }
-    await signIn(person)
+    await person.signIn(postern.issuer)
     const first = await authorize('read')
     t.match(first.question, /It will be able to Read your notes/)
     const second = await authorize('read write')
@@ -286,13 +286,6 @@ async function addressFor(clientId: string, verifier: string, scope: string): Pr
   }).href
 }
 
-/** Signs in at the page for it. */
-async function signIn(person: Person): Promise<void> {
-  const address = `${postern.issuer}/login`
-  const page = { address, html: await (await person.request(address)).text() }
-  await person.submit(page, '/login', { username: 'alice', password: PASSWORD })
-}
-
 /** What a person who is signed in is asked; `undefined` when the answer goes to the client at once. */
 async function questionAt(person: Person, address: string): Promise<string | undefined> {
   const location = (await person.request(address)).headers.get('location') ?? ''
@@ -303,7 +296,7 @@ async function questionAt(person: Person, address: string): Promise<string | und
 /** What the person at the device does: signs in, sees whose code it is, decides. */
 async function decideDevice(address: string, decision: 'approve' | 'deny'): Promise<void> {
   const person = new Person()
-  await signIn(person)
+  await person.signIn(postern.issuer)
   const entered = { address, html: await (await person.request(address)).text() }
   const code = new URL(address).searchParams.get('user_code') ?? ''
   const question = { address, html: await (await person.submit(entered, '/device', { user_code: code })).text() }

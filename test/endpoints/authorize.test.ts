@@ -11,7 +11,6 @@ import {
   addResource,
   addUser,
   freePort,
-  PASSWORD,
   RESOURCE,
   startTestPostern,
   type TestPostern,
@@ -61,8 +60,7 @@ async function arrive(address: string, person: Person) {
 /** A person who is signed in, and has consented to nothing yet. */
 async function signedIn(at: TestPostern = postern, username = 'alice'): Promise<Person> {
   const person = new Person()
-  const page = await visit(`${at.issuer}/login`, person)
-  await person.submit({ address: `${at.issuer}/login`, html: page.html }, '/login', { username, password: PASSWORD })
+  await person.signIn(at.issuer, { username })
   return person
 }
 

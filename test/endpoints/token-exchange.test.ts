@@ -11,11 +11,18 @@ import { basic } from '../support/credentials.ts'
 import { letTimePass } from '../support/database.ts'
 import { authorizeUrl, introspect, obtainTokens, pkce, post } from '../support/flow.ts'
 import { Person } from '../support/person.ts'
-import { addClient, addResource, countRows, RESOURCE, startTestPostern, type TestPostern } from '../support/postern.ts'
-import { connectUpstream, signInUpstream, type UpstreamProvider } from '../support/upstream-provider.ts'
+import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
+import {
+  ACCESS_TOKEN,
+  connectUpstream,
+  EXCHANGE,
+  exchangeToken,
+  expireUpstream,
+  refreshesOf,
+  signInUpstream,
+  userinfo,
+} from '../support/upstream-provider.ts'
 
-const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
-const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 const REFRESH_TOKEN = 'urn:ietf:params:oauth:token-type:refresh_token'
 const OTHER = 'https://other.example.com/mcp'
 const CALLBACK = 'https://app.example/callback'
@@ -39,30 +46,19 @@ const grantTokens = async (parameters: Record<string, string> = {}) => obtainTok
 /** A token request of a resource server. */
 const ask = async (
   fields: Record<string, string | undefined>,
-  { at = postern, as = postern.resourceServer }: { at?: TestPostern; as?: { id: string; secret: string } } = {},
-) => post(at, '/token', fields, { authorization: basic(as.id, as.secret) })
+  { as = postern.resourceServer }: { as?: { id: string; secret: string } } = {},
+) => post(postern, '/token', fields, { authorization: basic(as.id, as.secret) })
 
 const exchange = async (
   subjectToken: string,
   fields: Record<string, string | undefined> = {},
-  from: Parameters<typeof ask>[1] = {},
-) => ask({ grant_type: EXCHANGE, subject_token: subjectToken, subject_token_type: ACCESS_TOKEN, ...fields }, from)
+  from: { as?: { id: string; secret: string } } = {},
+) => exchangeToken(postern, subjectToken, fields, from.as)
 
 const useHandle = async (handle: string, from: Parameters<typeof ask>[1] = {}) =>
   ask({ grant_type: 'refresh_token', refresh_token: handle }, from)
 
-const expireUpstream = async () =>
-  postern.db
-    .updateTable('upstream_token')
-    .set({ expires_at: new Date(0) })
-    .execute()
-const refreshes = () => upstream.tokenRequests.get('refresh_token') ?? 0
-
-/** Who the provider says that the token is for. */
-const userinfo = async ({ issuer }: UpstreamProvider, token: unknown) => {
-  const response = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${token}` } })
-  return response.status === 200 ? ((await response.json()) as { sub: string }).sub : response.status
-}
+const refreshes = () => refreshesOf(upstream)
 
 t.test(
   'a resource server gets an upstream token that works, and learns how long it holds (RFC 8693 §2.2.1)',
@@ -93,7 +89,7 @@ t.test('one that has nearly expired is refreshed, and what the provider rotates 
   const { access_token } = await grantTokens()
   for (const round of [1, 2, 3]) {
     const before = refreshes()
-    await expireUpstream()
+    await expireUpstream(postern)
     const { body } = await exchange(access_token)
     t.equal(await userinfo(upstream, body.access_token), 'zoe', `round ${round}`)
     t.equal(refreshes(), before + 1)
@@ -177,7 +173,7 @@ t.test('exchange stops at once when the grant, its person or its client has ende
 t.test('a resource server that is not allowed gets nothing, whatever it names', async (t) => {
   const { access_token } = await obtainTokens(postern, client, { resource: OTHER }, zoe)
   const before = refreshes()
-  await expireUpstream()
+  await expireUpstream(postern)
   for (const target of [{}, { audience: 'company' }, { resource: upstream.issuer }, { audience: 'unknown' }]) {
     t.match(await exchange(access_token, target, { as: other }), {
       status: 400,
@@ -277,6 +273,12 @@ t.test(
     t.ok(await isAsked())
     const again = await obtainTokens(postern, known, {}, alice)
     t.equal(await userinfo(upstream, (await exchange(again.access_token)).body.access_token), 'of work')
+
+    const shown = async () => (await listGrants(postern.db, { userId: id })).flatMap((grant) => grant.upstream)
+    t.same(await shown(), ['Company'])
+    await postern.db.updateTable('identity_provider').set({ keeps_tokens: false }).execute()
+    t.same(await shown(), [], 'where no tokens are kept, nobody acts')
+    await postern.db.updateTable('identity_provider').set({ keeps_tokens: true }).execute()
   },
 )
 

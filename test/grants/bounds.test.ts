@@ -6,7 +6,7 @@ import t from 'tap'
 import { basic } from '../support/credentials.ts'
 import { introspect, obtainCode, obtainTokens, post, redeem, refresh } from '../support/flow.ts'
 import { Person } from '../support/person.ts'
-import { addClient, addResource, PASSWORD, RESOURCE, startTestPostern } from '../support/postern.ts'
+import { addClient, addResource, RESOURCE, startTestPostern } from '../support/postern.ts'
 
 const CALLBACK = 'https://app.example/callback'
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -97,9 +97,7 @@ t.test('a device code is redeemed for what was approved, whatever the token requ
 async function poll(begun: Answer, fields: Record<string, string> = {}): Promise<Answer> {
   const address = String(begun.verification_uri_complete)
   const person = new Person()
-  const login = `${postern.issuer}/login`
-  const signIn = { address: login, html: await (await person.request(login)).text() }
-  await person.submit(signIn, '/login', { username: 'alice', password: PASSWORD })
+  await person.signIn(postern.issuer)
   const entered = { address, html: await (await person.request(address)).text() }
   const user_code = String(begun.user_code)
   const question = { address, html: await (await person.submit(entered, '/device', { user_code })).text() }

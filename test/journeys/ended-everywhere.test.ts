@@ -43,9 +43,7 @@ t.test('what ends on one process has ended on the other at the next request', as
   t.equal(await isActive(alice.token), false, 'a grant')
 
   const elsewhere = new Person()
-  const address = `${postern.issuer}/login?continue=account`
-  const html = await (await elsewhere.request(address)).text()
-  await elsewhere.submit({ address, html }, '/login', { username: 'alice', password: PASSWORD })
+  await elsewhere.signIn(postern.issuer)
   const account = { address: `${postern.issuer}/account`, html: '' }
   account.html = await (await elsewhere.request(account.address)).text()
   await elsewhere.submit(account, '/account/sessions/end', { session: 'others' })

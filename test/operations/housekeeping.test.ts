@@ -13,6 +13,7 @@ import { removeUser } from '../../src/store/user.ts'
 import { issueSetupLink } from '../../src/users/create.ts'
 import { createTestDatabase, letTimePass } from '../support/database.ts'
 import { authorizeUrl, type FlowClient, obtainTokens, pkce, post, refresh } from '../support/flow.ts'
+import { identityProvider } from '../support/identity-provider.ts'
 import { Person } from '../support/person.ts'
 import { addClient, addUser, countRows, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { until } from '../support/until.ts'
@@ -192,24 +193,7 @@ t.test('one network keeps its newest thousand unused clients, and an index finds
 
 t.test('sign-ins that were begun at a provider, and never ended, go', async (t) => {
   const postern = await startTestPostern(t, {}, { bare: true })
-  await insertIdentityProvider(postern.db, {
-    id: 'company',
-    name: 'Company',
-    kind: 'openid_connect',
-    issuer: 'https://company.example',
-    internal_origin: null,
-    client_id: 'postern',
-    client_secret: null,
-    sealed_with: null,
-    scope: ['openid'],
-    authorization_parameters: {},
-    username_claim: 'preferred_username',
-    trusts_email: false,
-    creates_users: true,
-    allowed_domains: null,
-    required_claims: [],
-    keeps_tokens: false,
-  })
+  await insertIdentityProvider(postern.db, identityProvider())
   const key = { stateHash: Buffer.alloc(32), browserHash: Buffer.alloc(32) }
   await insertUpstreamSignIn(postern.db, key, { providerId: 'company', linkUserId: null, continueQuery: '' }, 900)
   await letTimePass(postern.db, 890)

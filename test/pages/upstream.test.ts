@@ -10,10 +10,11 @@ import {
   updateIdentityProvider,
 } from '../../src/store/identity-provider.ts'
 import { insertUser, setUserDisabled } from '../../src/store/user.ts'
-import { randomId } from '../../src/tokens/secret.ts'
+import { hashSecret, randomId } from '../../src/tokens/secret.ts'
 import { issueSetupLink } from '../../src/users/create.ts'
 import { letTimePass } from '../support/database.ts'
 import { authorizeUrl, obtainTokens, pkce, post, redeem } from '../support/flow.ts'
+import { watchLog } from '../support/log.ts'
 import { Person, textOf } from '../support/person.ts'
 import { addClient, addUser, countRows, PASSWORD, RESOURCE, startTestPostern } from '../support/postern.ts'
 import { startReplica } from '../support/replica.ts'
@@ -141,7 +142,7 @@ t.test('a trusted provider links by a verified e-mail address, and by nothing el
   const second = addAccount('c4', { email: 'carol@example.com', email_verified: true })
   const { status, text } = await read(await signInUpstream(postern, { account: second }))
   t.equal(status, 403)
-  t.match(text, 'This account belongs to somebody else here.')
+  t.match(text, 'The user with this e-mail address signs in with another account here.')
 })
 
 t.test('nobody takes the name that another one’s address would be, in whatever letters', async (t) => {
@@ -152,8 +153,7 @@ t.test('nobody takes the name that another one’s address would be, in whatever
   const person = new Person()
   await signInUpstream(postern, { account: victim, person })
   t.equal(await nameOf(person), 'victim@example.com')
-  const { rows } = await linksOf('victim@example.com')
-  t.same(rows, ['s2'])
+  t.same(await linksOf('victim@example.com'), ['s2'])
 })
 
 t.test('an account is not linked to a user who is disabled', async (t) => {
@@ -164,7 +164,7 @@ t.test('an account is not linked to a user who is disabled', async (t) => {
   const { status, text } = await read(await signInUpstream(postern, { account }))
   t.equal(status, 403)
   t.match(text, 'This account has been disabled here.')
-  t.same((await linksOf('gone@example.com')).rows, [])
+  t.same(await linksOf('gone@example.com'), [])
 })
 
 t.test('the word of one teller does not verify the address of the other', async (t) => {
@@ -182,10 +182,9 @@ t.test('the word of one teller does not verify the address of the other', async 
 
 t.test('one person who comes by two trusted providers at once is one user', async (t) => {
   const claims = { email: 'twice@example.com', email_verified: true }
-  const second = await connectUpstream(t, postern, { t2: claims }, { id: 'second', trusts_email: true })
+  await connectUpstream(t, postern, { t2: claims }, { id: 'second', trusts_email: true })
   t.teardown(() => removeIdentityProvider(postern.db, 'second'))
   await withSettings(t, { trusts_email: true })
-  t.ok(second)
   const people = [
     { person: new Person(), id: 'company', account: addAccount('t1', claims) },
     { person: new Person(), id: 'second', account: 't2' },
@@ -206,7 +205,7 @@ t.test('one person who comes by two trusted providers at once is one user', asyn
     [303, 303],
   )
   for (const { person } of people) t.equal(await nameOf(person), 'twice@example.com')
-  t.same((await linksOf('twice@example.com')).rows.sort(), ['t1', 't2'])
+  t.same((await linksOf('twice@example.com')).sort(), ['t1', 't2'])
 })
 
 t.test('somebody who has taken every name of another keeps nobody out', async (t) => {
@@ -266,14 +265,15 @@ t.test('who comes by a provider is a user, so that no set-up link is good any mo
   t.equal(await countRows(postern, 'setup_link'), 0)
 })
 
-async function linksOf(usernameKey: string) {
+/** The accounts that a user is linked to, by subject. */
+async function linksOf(usernameKey: string): Promise<string[]> {
   const links = await postern.db
     .selectFrom('upstream_account')
     .innerJoin('user', 'user.id', 'upstream_account.user_id')
     .select('subject')
     .where('username_key', '=', usernameKey)
     .execute()
-  return { rows: links.map(({ subject }) => subject) }
+  return links.map(({ subject }) => subject)
 }
 
 t.test('a person who is signed in links an account, and signs in with it from then on', async (t) => {
@@ -282,28 +282,56 @@ t.test('a person who is signed in links an account, and signs in with it from th
   const account = addAccount('somebody-there')
   t.equal((await signInUpstream(postern, { account })).status, 403)
   const bert = new Person()
-  const page = `${postern.issuer}/login`
-  const { html } = await read(await bert.request(page))
-  await bert.submit({ address: page, html }, '/login', { username: 'bert', password: PASSWORD })
-  const address = `${postern.issuer}/account`
-  const departure = await bert.submit(
-    { address, html: await (await bert.request(address)).text() },
-    '/account/providers/link',
-    { provider: 'company' },
-  )
-  const callback = await passProvider(bert, locationOf(departure), { account })
-  t.equal((await bert.request(callback)).status, 303)
+  await bert.signIn(postern.issuer, { username: 'bert' })
+  const linked = await bert.request(await passProvider(bert, await departToLink(bert), { account }))
+  t.match(locationOf(linked), /\/account\?done=linked$/)
   const elsewhere = new Person()
   await signInUpstream(postern, { account, person: elsewhere })
   t.equal(await nameOf(elsewhere), 'bert')
 })
 
+t.test('an account that can’t be linked is not, the person is told, and the log says why', async (t) => {
+  await addUser(postern, 'dirk')
+  const account = addAccount('of-another')
+  await signInUpstream(postern, { account })
+  const dirk = new Person()
+  await dirk.signIn(postern.issuer, { username: 'dirk' })
+  const log = watchLog(postern)
+  const link = async (decision: 'allow' | 'deny', done: string, outcome: string) => {
+    const answer = await dirk.request(await passProvider(dirk, await departToLink(dirk), { account, decision }))
+    t.match(locationOf(answer), new RegExp(`/account\\?done=${done}$`))
+    t.match(
+      log.lines().findLast(({ event }) => event === 'account_not_linked'),
+      { outcome, provider: 'company' },
+    )
+  }
+  await link('allow', 'linked-elsewhere', 'account_linked_elsewhere')
+  await link('deny', 'not-linked', 'denied')
+  await withSettings(t, { allowed_domains: ['example.com'] })
+  await link('allow', 'not-linked', 'domain_not_allowed')
+
+  const callback = await passProvider(dirk, await departToLink(dirk), { account })
+  await postern.db.deleteFrom('session').execute()
+  await withSettings(t, { allowed_domains: null })
+  t.match(locationOf(await dirk.request(callback)), /done=not-linked$/)
+  t.match(
+    log.lines().findLast(({ event }) => event === 'account_not_linked'),
+    { outcome: 'signed_out_meanwhile' },
+  )
+  t.same(await linksOf('dirk'), [])
+})
+
+/** Presses the button that links an account, on the account page. @returns where the browser is sent */
+async function departToLink(person: Person): Promise<string> {
+  const address = `${postern.issuer}/account`
+  const { html } = await read(await person.request(address))
+  return locationOf(await person.submit({ address, html }, '/account/providers/link', { provider: 'company' }))
+}
+
 t.test('to link an account takes a sign-in of the last ten minutes', async (t) => {
   await addUser(postern, 'cora')
   const cora = new Person()
-  const page = `${postern.issuer}/login`
-  const { html } = await read(await cora.request(page))
-  await cora.submit({ address: page, html }, '/login', { username: 'cora', password: PASSWORD })
+  await cora.signIn(postern.issuer, { username: 'cora' })
   const address = `${postern.issuer}/account`
   const link = async () => {
     const { html } = await read(await cora.request(address))
@@ -362,8 +390,6 @@ t.test('a provider that is down shows a page that says so; passwords go on; it c
   const person = new Person()
   const page = `${postern.issuer}/login?continue=account`
   const { html } = await read(await person.request(page))
-  const atProvider = await departTo(new Person(), page)
-  t.ok(atProvider)
   const returning = new Person()
   const callback = await passProvider(returning, await departTo(returning, page), { account })
 
@@ -579,9 +605,7 @@ t.test('with passwords switched off none is changed, and a session that began wi
   await withSettings(t, { trusts_email: true })
   const [withProvider, withPassword] = [new Person(), new Person()]
   await signInUpstream(postern, { account, person: withProvider })
-  const page = `${postern.issuer}/login`
-  const { html } = await read(await withPassword.request(page))
-  await withPassword.submit({ address: page, html }, '/login', { username: 'otto@example.com', password: PASSWORD })
+  await withPassword.signIn(postern.issuer, { username: 'otto@example.com' })
   t.equal((await withPassword.request(`${postern.issuer}/account`)).status, 200)
   t.match(locationOf(await withPassword.request(`${replica.issuer}/account`)), /\/login\?continue=account$/)
 
@@ -693,19 +717,12 @@ t.test('GitHub, which has neither discovery nor ID tokens (a double: the real on
   t.equal((await person.request(back(address.searchParams.get('state')))).status, 303)
   t.equal(await nameOf(person), 'nora@example.com', 'by the primary address, which is verified')
   t.equal(github.asked[0]?.get('code'), 'the code')
-  t.equal(
-    await pkceChallengeOf(github.asked[0]?.get('code_verifier') ?? ''),
-    address.searchParams.get('code_challenge'),
-  )
+  const verifier = github.asked[0]?.get('code_verifier') ?? ''
+  t.equal(hashSecret(verifier).toString('base64url'), address.searchParams.get('code_challenge'))
   github.answers = { status: 502 }
   const { text } = await read(await person.request(back((await depart()).searchParams.get('state'))))
   t.match(text, 'GitHub does not answer right now.')
 })
-
-async function pkceChallengeOf(verifier: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))
-  return Buffer.from(digest).toString('base64url')
-}
 
 /** What GitHub documents of its OAuth apps and its API, as far as a sign-in uses it. It is no GitHub. */
 async function startGitHubDouble(t: Test) {

@@ -5,27 +5,11 @@ import { linkUpstreamAccount, listUpstreamAccounts, unlinkUpstreamAccount } from
 import { insertUser } from '../../src/store/user.ts'
 import { hashSecret, randomId } from '../../src/tokens/secret.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { identityProvider } from '../support/identity-provider.ts'
 
 const { db } = await createTestDatabase(t)
 for (const id of ['company', 'other']) {
-  await insertIdentityProvider(db, {
-    id,
-    name: id,
-    kind: 'openid_connect',
-    issuer: `https://${id}.example`,
-    internal_origin: null,
-    client_id: 'postern',
-    client_secret: null,
-    sealed_with: null,
-    scope: ['openid'],
-    authorization_parameters: {},
-    username_claim: 'preferred_username',
-    trusts_email: false,
-    creates_users: true,
-    allowed_domains: null,
-    required_claims: [],
-    keeps_tokens: false,
-  })
+  await insertIdentityProvider(db, identityProvider({ id, issuer: `https://${id}.example` }))
 }
 
 /** A user with accounts at these providers. */

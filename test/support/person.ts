@@ -37,6 +37,16 @@ export class Person {
     return this.request(new URL(form.action, page.address).href, { method: 'POST', body })
   }
 
+  /** Signs in with a password, at the sign-in page. */
+  async signIn(
+    issuer: string,
+    { username = 'alice', password = PASSWORD }: { username?: string; password?: string } = {},
+  ): Promise<Response> {
+    const address = `${issuer}/login`
+    const html = await (await this.request(address)).text()
+    return this.submit({ address, html }, '/login', { username, password })
+  }
+
   /** Goes from an authorization request to the answer: signs in when asked, decides when asked. */
   async authorize(
     address: string,

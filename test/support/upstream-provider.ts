@@ -7,6 +7,9 @@ import type { Provider } from 'oidc-provider'
 import type { Test } from 'tap'
 import { insertIdentityProvider, type NewIdentityProvider } from '../../src/store/identity-provider.ts'
 import { callbackUri, sealClientSecret } from '../../src/users/identity-provider.ts'
+import { basic } from './credentials.ts'
+import { post } from './flow.ts'
+import { identityProvider } from './identity-provider.ts'
 import { Person } from './person.ts'
 import { freePort, type TestPostern } from './postern.ts'
 
@@ -199,25 +202,16 @@ export async function addUpstream(
   const id = changes.id ?? 'company'
   const { sealed, sealedWith } = sealClientSecret(postern.context.config, id, upstream.clientSecret)
   const keepsTokens = changes.keeps_tokens ?? false
-  const added = await insertIdentityProvider(postern.db, {
-    id,
-    name: 'Company',
-    kind: 'openid_connect',
+  const provider = identityProvider({
     issuer: upstream.issuer,
-    internal_origin: null,
     client_id: upstream.clientId,
     client_secret: sealed,
     sealed_with: sealedWith,
     scope: ['openid', 'email', 'profile', ...(keepsTokens ? ['offline_access'] : [])],
     authorization_parameters: keepsTokens ? { prompt: 'consent' } : {}, // OpenID Connect Core §11
-    username_claim: 'preferred_username',
-    trusts_email: false,
-    creates_users: true,
-    allowed_domains: null,
-    required_claims: [],
-    keeps_tokens: keepsTokens,
     ...changes,
   })
+  const added = await insertIdentityProvider(postern.db, provider)
   if (!added) throw new Error(`${id} was added before`)
   return id
 }
@@ -270,6 +264,39 @@ export async function signInUpstream(
   }: { account: string; person?: Person; page?: string; id?: string },
 ): Promise<Response> {
   return person.request(await passProvider(person, await departTo(person, page, id), { account }))
+}
+
+export const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
+export const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
+
+/** Exchanges an access token for one of the provider, as a resource server does (RFC 8693 §2.1). */
+export async function exchangeToken(
+  at: TestPostern,
+  subjectToken: string,
+  fields: Record<string, string | undefined> = {},
+  as: { id: string; secret: string } = at.resourceServer,
+) {
+  const form = { grant_type: EXCHANGE, subject_token: subjectToken, subject_token_type: ACCESS_TOKEN, ...fields }
+  return post(at, '/token', form, { authorization: basic(as.id, as.secret) })
+}
+
+/** Lets the provider's access tokens expire, as far as Postern knows. */
+export async function expireUpstream({ db }: TestPostern): Promise<void> {
+  await db
+    .updateTable('upstream_token')
+    .set({ expires_at: new Date(0) })
+    .execute()
+}
+
+/** How often the provider was asked to refresh. */
+export function refreshesOf({ tokenRequests }: UpstreamProvider): number {
+  return tokenRequests.get('refresh_token') ?? 0
+}
+
+/** Who the provider says that a token is for, or the status with which it refuses the token. */
+export async function userinfo({ issuer }: UpstreamProvider, token: unknown): Promise<string | number> {
+  const response = await fetch(`${issuer}/me`, { headers: { authorization: `Bearer ${token}` } })
+  return response.status === 200 ? ((await response.json()) as { sub: string }).sub : response.status
 }
 
 /** Where an answer sends the browser. */

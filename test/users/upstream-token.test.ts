@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { buffer } from 'node:stream/consumers'
 import { sql } from 'kysely'
-import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { updateIdentityProvider } from '../../src/store/identity-provider.ts'
 import { allowResourceUpstream } from '../../src/store/resource-upstream.ts'
@@ -13,9 +12,9 @@ import { randomId } from '../../src/tokens/secret.ts'
 import { sealUpstreamTokens } from '../../src/tokens/upstream-token.ts'
 import { sealAnew } from '../../src/users/seal-anew.ts'
 import { issueJwts } from '../support/access-token.ts'
-import { basic } from '../support/credentials.ts'
 import { letTimePass } from '../support/database.ts'
-import { obtainTokens, post } from '../support/flow.ts'
+import { obtainTokens } from '../support/flow.ts'
+import { watchLog } from '../support/log.ts'
 import { Person } from '../support/person.ts'
 import { addClient, countRows, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { startReplica } from '../support/replica.ts'
@@ -23,9 +22,13 @@ import { until } from '../support/until.ts'
 import {
   connectUpstream,
   departTo,
+  exchangeToken,
+  expireUpstream,
   passProvider,
+  refreshesOf,
   signInUpstream,
   type UpstreamProvider,
+  userinfo,
 } from '../support/upstream-provider.ts'
 
 const [FIRST_KEY, SECOND_KEY] = ['the first encryption key, long enough', 'the second encryption key, long enough']
@@ -46,29 +49,14 @@ const key = { userId: user.user_id, providerId: 'company' }
 const seen = new Set<string>()
 
 const exchange = async (at: TestPostern = postern, token = accessToken) => {
-  const { id, secret } = postern.resourceServer
-  const answer = await post(
-    at,
-    '/token',
-    {
-      grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
-      subject_token: token,
-      subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
-    },
-    { authorization: basic(id, secret) },
-  )
+  const answer = await exchangeToken(at, token, {}, postern.resourceServer)
   if (answer.status === 200) seen.add(answer.body.access_token as string)
   return answer
 }
 
-const expire = async () =>
-  postern.db
-    .updateTable('upstream_token')
-    .set({ expires_at: new Date(0) })
-    .execute()
-const refreshes = () => upstream.tokenRequests.get('refresh_token') ?? 0
-const works = async (token: unknown) =>
-  (await fetch(`${upstream.issuer}/me`, { headers: { authorization: `Bearer ${token}` } })).status === 200
+const expire = () => expireUpstream(postern)
+const refreshes = () => refreshesOf(upstream)
+const works = async (token: unknown) => (await userinfo(upstream, token)) === 'zoe'
 
 t.test('twenty exchanges at once, at two replicas, refresh once, and all get what it gave', async (t) => {
   await expire()
@@ -238,6 +226,8 @@ t.test('a provider that refuses our own credentials is not the person’s fault'
   await postern.db.updateTable('identity_provider').set({ client_id: 'unknown' }).execute()
   await expire()
   t.match(await exchange(), { status: 503, body: { error: 'temporarily_unavailable' } })
+  const { event, error } = log.lines().findLast((line) => line.provider === 'company') ?? {}
+  t.same({ event, error }, { event: 'provider_unusable', error: 'invalid_client' })
   await postern.db.updateTable('identity_provider').set({ client_id: upstream.clientId }).execute()
   t.equal((await exchange()).status, 200)
 })
@@ -402,17 +392,6 @@ async function withWrongAnswers(answers: UpstreamProvider['wrongAnswers'], work:
   upstream.wrongAnswers = answers
   await work()
   upstream.wrongAnswers = {}
-}
-
-/** Keeps what is logged, from now on, at every level. */
-function watchLog({ context: { log } }: TestPostern) {
-  const lines: string[] = []
-  Object.assign(log, { [pino.symbols.streamSym]: { write: (line: string) => lines.push(line) } })
-  log.level = 'trace'
-  return {
-    lines: () => lines.map((line) => JSON.parse(line) as Record<string, unknown>),
-    text: () => lines.join(''),
-  }
 }
 
 /** Stands between the server and the provider, and holds its answers to refreshes back until it is opened. */
