@@ -1,94 +1,281 @@
 /**
- * `npm run bench`: how many requests a second one Postern answers, on an embedded Postgres that flushes to disk, for
- * requests without the database, introspection, and refresh rotation. Absolute figures depend on the machine: read the
- * ratios, which come from one run, round by round in turn.
+ * `npm run bench`: measures Postern beside two bare limits and two other servers, round by round in turn. `--help` says
+ * what can be asked. Absolute figures depend on the machine: read the ratios, which come from one run.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { availableParallelism, cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { Pool } from 'undici'
-import { readConfig } from '../src/config.ts'
-import { startPostern } from '../src/main.ts'
-import { openDatabase } from '../src/store/database.ts'
-import { startEmbeddedPostgres } from '../src/store/embedded-postgres.ts'
-import { seed } from './seed.ts'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Cluster, startCluster, withClient } from './cluster.ts'
+import { type Amount, Driver, measure } from './measure.ts'
+import { OPERATIONS, type OperationName } from './operations.ts'
+import { end, freePort, PINNING, startProgram } from './processes.ts'
+import { type Circumstances, describe, type Measurement } from './report.ts'
+import { type Running, SERVERS, type Seeded, type ServerPlan, seedServer, startServer } from './servers.ts'
+import { measureWave } from './wave.ts'
 
 const CONNECTIONS = 32
-const ROUNDS = 5
-const PORT = 3900
+const ROOT = join(import.meta.dirname, '..', '..')
+const SERVER_CORE = 0
+const DRIVER_CORE = 1
 
-const quick = process.argv.includes('--quick')
-const requestsPerRound = quick ? 1_000 : 5_000
+interface Options {
+  quick?: true
+  rounds?: number
+  seconds?: number
+  requests?: number
+  rows: number
+  only?: OperationName[]
+  server?: string[]
+  processes: number
+  delayMs?: number
+  wave?: true
+  write?: true
+}
 
-const folder = await mkdtemp(join(tmpdir(), 'postern-bench-'))
-const postgres = await startEmbeddedPostgres({ dataDirectory: folder })
-const { host, user, database } = postgres.connection
-const databaseUrl = `postgres://${user}@localhost/${database}?host=${encodeURIComponent(host)}`
-const stop = await startPostern(readConfig({ PORT: String(PORT), DATABASE_URL: databaseUrl, LOG_LEVEL: 'silent' }))
-const db = openDatabase(postgres.connection, { poolSize: 2, onError: () => {} })
+const options = readOptions()
+const { quick = false } = options
+const rounds = options.rounds ?? (quick ? 3 : 5)
+const amount: Amount = {
+  connections: CONNECTIONS,
+  seconds: options.seconds ?? (quick ? 0.3 : 3),
+  requests: options.requests ?? Number.MAX_SAFE_INTEGER,
+}
+/** Codes are made beforehand, and live for ten minutes. */
+const codes = options.requests ?? (quick ? 400 : 4000)
+const operations = options.only ?? (Object.keys(OPERATIONS) as OperationName[])
+const plans = SERVERS.filter(({ name }) =>
+  options.wave ? name === 'postern' : (options.server?.includes(name) ?? true),
+)
+const startedAt = performance.now()
+
+const cleanUps: (() => Promise<unknown>)[] = []
+let interrupted = false
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (interrupted) process.exit(1)
+    interrupted = true
+    say('\nstopping …')
+    cleanUp().then(() => process.exit(130))
+  })
+}
 try {
-  const { resourceServer, client, families } = await seed(db, readConfig({ PORT: String(PORT) }), CONNECTIONS)
-  const pool = new Pool(`http://127.0.0.1:${PORT}`, { connections: CONNECTIONS })
-  const post = async (path: string, form: Record<string, string>, headers: Record<string, string> = {}) => {
-    const type = { 'content-type': 'application/x-www-form-urlencoded' }
-    const body = new URLSearchParams(form).toString()
-    const answer = await pool.request({ method: 'POST', path, body, headers: { ...type, ...headers } })
-    const text = await answer.body.text()
-    if (answer.statusCode !== 200) throw new Error(`${path} answered ${answer.statusCode}: ${text}`)
-    return JSON.parse(text)
+  await run()
+} catch (error) {
+  if (!interrupted) throw error
+} finally {
+  await cleanUp()
+}
+
+async function run(): Promise<void> {
+  const cluster = await startCluster()
+  cleanUps.push(() => cluster.stop())
+  const databasePort = options.delayMs === undefined ? undefined : await startDelay(cluster, options.delayMs)
+  const driver = new Driver(DRIVER_CORE)
+  cleanUps.push(() => driver.close())
+  const seeded: Seeded[] = []
+  for (const plan of plans) seeded.push(await seed(cluster, plan))
+  if (options.wave) return runWaves(cluster, seeded[0] as Seeded, driver, databasePort)
+
+  const servers: Running[] = []
+  for (const one of seeded) {
+    servers.push(await start(cluster, one, undefined, coresOf(one.plan)))
+    if (databasePort === undefined) continue
+    const plan = { ...one.plan, name: `${one.plan.name} +${options.delayMs} ms` }
+    servers.push(await start(cluster, { ...one, plan }, databasePort, coresOf(one.plan)))
   }
-  const basic = `Basic ${Buffer.from(`${resourceServer.id}:${resourceServer.secret}`).toString('base64')}`
-  const operations: Record<string, (worker: number) => Promise<unknown>> = {
-    'no database': async () => (await pool.request({ method: 'GET', path: '/health/live' })).body.dump(),
-    introspection: (worker) =>
-      post('/introspect', { token: families[worker]?.accessToken ?? '' }, { authorization: basic }),
-    refresh: async (worker) => {
-      const family = families[worker]
-      if (family === undefined) return
-      const form = { grant_type: 'refresh_token', client_id: client, refresh_token: family.refreshToken }
-      const tokens = await post('/token', form)
-      family.refreshToken = tokens.refresh_token
-      family.accessToken = tokens.access_token
-    },
+  const measurements = await measureAll(driver, cluster, servers)
+  const processes = servers.map(({ plan, startMilliseconds, memoryMebibytes }) => ({
+    server: plan.name,
+    startMilliseconds,
+    memoryMebibytes: memoryMebibytes(),
+  }))
+  const report = describe(
+    measurements,
+    processes,
+    servers.map(({ plan }) => plan),
+    await circumstances(cluster, databasePort),
+  )
+  process.stdout.write(`\n${report}`)
+  const isFull = process.argv.length === 2
+  if (isFull || options.write) {
+    const head = '# What was measured\n\nWritten by `npm run bench`. Read the ratios: they come from one run.\n\n'
+    await writeFile(join(ROOT, 'bench', 'RESULTS.md'), head + report)
+    say('written to bench/RESULTS.md')
   }
-  const rates = new Map(Object.keys(operations).map((name) => [name, [] as number[]]))
-  for (let round = 0; round <= ROUNDS; round += 1) {
-    for (const [name, operation] of Object.entries(operations)) {
-      const rate = await measure(operation)
-      if (round > 0) rates.get(name)?.push(rate) // the first round warms up
-      process.stdout.write(
-        `${round === 0 ? 'warm-up' : `round ${round}`}  ${name.padEnd(14)} ${Math.round(rate)} per second\n`,
-      )
+  say(`took ${Math.round((performance.now() - startedAt) / 1000)} s`)
+}
+
+/** Round by round in turn; the first round warms up, and doesn't count. */
+async function measureAll(driver: Driver, cluster: Cluster, servers: Running[]): Promise<Measurement[]> {
+  const measurements: Measurement[] = []
+  for (let round = 0; round <= rounds; round += 1) {
+    for (const operation of operations) {
+      const line: string[] = []
+      const inTurn = [...servers.slice(round % servers.length), ...servers.slice(0, round % servers.length)]
+      for (const server of inTurn) {
+        if (operation in server.plan.omitted) continue
+        const requests = operation === 'code' ? codes : amount.requests
+        const one = await measure(driver, cluster, server, operation, { ...amount, requests })
+        if (round > 0) measurements.push(one)
+        line.push(`${server.plan.name} ${Math.round(one.rate)}`)
+      }
+      say(`${round === 0 ? 'warm-up' : `round ${round}/${rounds}`}  ${operation}: ${line.join(', ')}`)
     }
   }
-  const limit = median(rates.get('no database') ?? [])
-  for (const [name, all] of rates) {
-    const spread = `${Math.round(Math.min(...all))} to ${Math.round(Math.max(...all))}`
-    const ratio = (median(all) / limit).toFixed(2)
-    process.stdout.write(
-      `${name.padEnd(14)} median ${Math.round(median(all))} (${spread}), ${ratio} of "no database"\n`,
-    )
+  return measurements
+}
+
+/** With one core for server and passwords together, and with all. */
+async function runWaves(
+  cluster: Cluster,
+  seeded: Seeded,
+  driver: Driver,
+  databasePort: number | undefined,
+): Promise<void> {
+  for (const core of PINNING ? [SERVER_CORE, undefined] : [undefined]) {
+    const where = core === undefined ? 'free to use every core' : 'on one core'
+    say(`Postern ${where}:`)
+    const server = await start(cluster, seeded, databasePort, [core])
+    const outcome = await measureWave(driver, cluster, server, rounds, amount, say)
+    process.stdout.write(`Postern ${where}: in a wave of sign-ins, introspection keeps ${outcome}\n`)
+    await server.stop()
   }
-  await pool.close()
-} finally {
-  await db.destroy()
-  await stop()
-  await postgres.stop()
-  await rm(folder, { recursive: true, force: true })
 }
 
-/** Requests per second of CONNECTIONS workers that each send one after the other. */
-async function measure(operation: (worker: number) => Promise<unknown>): Promise<number> {
-  const each = Math.ceil(requestsPerRound / CONNECTIONS)
-  const startedAt = process.hrtime.bigint()
-  await Promise.all(
-    Array.from({ length: CONNECTIONS }, async (_, worker) => {
-      for (let n = 0; n < each; n += 1) await operation(worker)
-    }),
-  )
-  return (each * CONNECTIONS) / (Number(process.hrtime.bigint() - startedAt) / 1e9)
+async function seed(cluster: Cluster, plan: ServerPlan): Promise<Seeded> {
+  say(`${plan.name}: storing ${options.rows.toLocaleString('en')} families and tokens`)
+  const from = performance.now()
+  return seedServer(cluster, plan, options.rows, (done) => {
+    const seconds = Math.round((performance.now() - from) / 1000)
+    if (options.rows > 100_000) say(`${plan.name}: ${done.toLocaleString('en')} rows after ${seconds} s`)
+  })
 }
 
-function median(values: number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+async function start(
+  cluster: Cluster,
+  seeded: Seeded,
+  databasePort: number | undefined,
+  cores: (number | undefined)[],
+): Promise<Running> {
+  const server = await startServer(cluster, seeded, databasePort, cores)
+  cleanUps.push(() => server.stop())
+  return server
+}
+
+/** Several processes take turns at the cores, which they share with the driver. */
+function coresOf({ name }: ServerPlan): number[] {
+  if (name !== 'postern' || options.processes === 1) return [SERVER_CORE]
+  return Array.from({ length: options.processes }, (_, number) => number % availableParallelism())
+}
+
+async function startDelay(cluster: Cluster, milliseconds: number): Promise<number> {
+  const port = await freePort()
+  const child: ChildProcess = startProgram(undefined, 'bench/delay.js', {}, [
+    String(port),
+    cluster.socket,
+    String(milliseconds),
+  ])
+  cleanUps.push(() => end(child))
+  await once(child, 'message')
+  return port
+}
+
+async function circumstances(cluster: Cluster, databasePort: number | undefined): Promise<Circumstances> {
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
+  const versionOf = (name: string) =>
+    `${name} ${JSON.parse(readFileSync(join(ROOT, 'node_modules', name, 'package.json'), 'utf8')).version}`
+  const libraries = ['fastify', 'pg', 'oidc-provider', '@node-oauth/oauth2-server'].map(versionOf)
+  const pins = PINNING ? `server on core ${SERVER_CORE}, driver on core ${DRIVER_CORE}` : 'no process pinned'
+  const per = options.requests === undefined ? `${amount.seconds} s` : `${amount.requests} operations`
+  return {
+    machine: `${cpus()[0]?.model.trim()}, ${availableParallelism()} cores, ${memory}, ${process.platform}`,
+    versions: `Node.js ${process.versions.node}, PostgreSQL ${cluster.version} with fsync, ${libraries.join(', ')}`,
+    settings: [
+      `${CONNECTIONS} connections, ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds`} of ${per} each`,
+      `${options.rows.toLocaleString('en')} families and tokens`,
+      pins,
+      ...(options.processes === 1 ? [] : [`${options.processes} processes of Postern`]),
+      ...(databasePort === undefined ? [] : [await roundTrip(cluster, databasePort)]),
+    ].join('; '),
+  }
+}
+
+/** What the delay really is: timers are coarse. */
+async function roundTrip(cluster: Cluster, databasePort: number): Promise<string> {
+  const timeOf = (port?: number) =>
+    withClient(cluster.urlOf('postern', port), async (client) => {
+      const from = performance.now()
+      for (let n = 0; n < 100; n += 1) await client.query('select 1')
+      return (performance.now() - from) / 100
+    })
+  const [direct, delayed] = [await timeOf(), await timeOf(databasePort)]
+  return `+${options.delayMs} ms: a round trip to Postgres takes ${delayed.toFixed(2)} ms instead of ${direct.toFixed(2)} ms`
+}
+
+function readOptions(): Options {
+  const list = (allowed: string[]) => (text: string, earlier: string[] | undefined) => {
+    if (!allowed.includes(text)) throw new InvalidArgumentError(`It is one of: ${allowed.join(', ')}.`)
+    return [...(earlier ?? []), text]
+  }
+  const above = (least: number, isWhole: boolean) => (text: string) => {
+    const value = Number(text)
+    if (!(value >= least) || (isWhole && !Number.isInteger(value)))
+      throw new InvalidArgumentError(`It is a number from ${least} on.`)
+    return value
+  }
+  const names = Object.keys(OPERATIONS)
+  const servers = SERVERS.map(({ name }) => name)
+  return new Command('npm run bench --')
+    .description(
+      'Measures Postern beside two bare limits and two other servers, each a process of its own with a database of ' +
+        'its own in one Postgres with fsync, round by round in turn. A run without options takes about a quarter of ' +
+        'an hour, and writes bench/RESULTS.md.',
+    )
+    .option('--quick', 'a look, in under two minutes')
+    .option('--rounds <N>', 'rounds that count (default: 5; quick: 3)', above(1, true))
+    .option('--seconds <N>', 'length of each measurement (default: 3; quick: 0.3)', above(0.1, false))
+    .option('--requests <N>', 'most operations in each measurement', above(1, true))
+    .option('--rows <N>', 'families and tokens that are stored beforehand', above(1, true), 10_000)
+    .option('--only <OPERATION>', `one operation; may be repeated: ${names.join(', ')}`, list(names))
+    .option('--server <NAME>', `one server; may be repeated: ${servers.join(', ')}`, list(servers))
+    .option('--processes <N>', 'processes of Postern, on all cores, in turn', above(1, true), 1)
+    .option(
+      '--delay-ms <N>',
+      'measure each server twice: also with round trips to Postgres longer by this',
+      above(0, false),
+    )
+    .addOption(
+      new Option('--wave', 'instead: what introspection keeps of its rate while 50 people sign in').conflicts([
+        'only',
+        'server',
+        'processes',
+        'write',
+      ]),
+    )
+    .option('--write', 'write bench/RESULTS.md from this run, too')
+    .addHelpText(
+      'after',
+      '\nExamples:\n' +
+        '  npm run bench -- --quick\n' +
+        '  npm run bench -- --only introspect-user --rows 10000000\n' +
+        '  npm run bench -- --processes 2 --server postern\n' +
+        '  npm run bench -- --delay-ms 1 --only introspect-user\n' +
+        '  npm run bench -- --wave\n' +
+        '\nThe server has one core and the driver another, by taskset (Linux); elsewhere the\n' +
+        'system decides. CPU times and memory are read from /proc.',
+    )
+    .parse()
+    .opts<Options>()
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`)
+}
+
+async function cleanUp(): Promise<void> {
+  for (const one of cleanUps.splice(0).reverse()) await one()
 }

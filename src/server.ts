@@ -25,6 +25,7 @@ import { register } from './endpoints/register.ts'
 import { revoke } from './endpoints/revoke.ts'
 import { token } from './endpoints/token.ts'
 import { watchConnections } from './operations/drain.ts'
+import { RequestLog } from './operations/log.ts'
 import {
   account,
   changeOwnPassword,
@@ -133,6 +134,7 @@ function createFastify(context: Context): FastifyInstance {
     loggerInstance: context.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }), // its lines would hold queries, and so secrets
     genReqId: randomId,
+    childLoggerFactory: (_log, bindings) => new RequestLog(context.log, bindings) as FastifyBaseLogger,
     trustProxy: typeof trustProxy === 'number' ? (_address, hop) => hop < trustProxy : trustProxy,
     bodyLimit: BODY_LIMIT,
     requestTimeout: 60_000, // milliseconds: slow bodies must not hold their sockets for ever

@@ -3,7 +3,7 @@ import { demandResourceServer, readResourceServer } from '../clients/resource-se
 import type { Context } from '../context.ts'
 import { introspectionResponse, SIGNED_INTROSPECTION, wantsSignedIntrospection } from '../protocol/introspection.ts'
 import { readParameters, required } from '../protocol/parameters.ts'
-import { lookUpAccessTokens } from '../store/access-token.ts'
+import { lookUpAccessToken } from '../store/access-token.ts'
 import { accessTokenHash, mayBePresented } from '../tokens/access-token.ts'
 
 /** Introspection endpoint (RFC 7662 §2): one look-up finds the resource server and the token that it asks about. */
@@ -14,7 +14,7 @@ export function introspect(context: Context): RouteHandlerMethod {
     const { resourceId } = resourceServer
     const presented = required(parameters, 'token')
     const tokenHash = await accessTokenHash(context, presented)
-    const [found] = await lookUpAccessTokens(context.db, [{ resourceId, tokenHash }])
+    const found = await lookUpAccessToken(context.db, { resourceId, tokenHash })
     const { resourceUri, nowSeconds, tokenFormat, token } = demandResourceServer(resourceServer, found)
     const holding = mayBePresented(presented, tokenFormat) ? token : undefined
     const response = introspectionResponse(holding, context.config.issuer, resourceUri)

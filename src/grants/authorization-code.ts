@@ -29,7 +29,7 @@ export const authorizationCode: Grant = async (context, { client, parameters, dp
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
     dpopJkt,
   }
-  const issued = await redeemAuthorizationCode(db, redemption, family)
+  const issued = await redeemAuthorizationCode(db, { ...redemption, family })
   if (issued === undefined) throw await refusal(context, redemption)
   context.log.info({ event: 'code_redeemed', client_id: client.id, family_id: family.familyId }, 'code redeemed')
   return tokenResponse(context, client.id, accessToken, issued, refreshToken)

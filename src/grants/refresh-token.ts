@@ -11,7 +11,7 @@ import {
   insertAccessTokenBeside,
   type Rotation,
   revokeTokenFamily,
-  rotateTokenFamilies,
+  rotateTokenFamily,
   type StoredFamily,
 } from '../store/token-family.ts'
 import { nextRefreshToken, sealPair, type TokenResponse, tokenResponse, unsealPair } from '../tokens/pair.ts'
@@ -39,8 +39,9 @@ export const refreshToken: Grant = async (context, { client, parameters, dpopJkt
     dpopJkt,
     bindsRefreshToken: bindsRefreshToken(client),
     sealedPair: sealPair(accessToken, next),
+    lifetimes: config,
   }
-  const [issued] = await rotateTokenFamilies(db, [rotation], config)
+  const issued = await rotateTokenFamily(db, rotation)
   if (issued === undefined) return judge(context, presented, rotation)
   return tokenResponse(context, client.id, accessToken, issued, next)
 }

@@ -11,7 +11,7 @@ import {
   type UpstreamRefusal,
   type UpstreamTarget,
 } from '../protocol/token-exchange.ts'
-import { lookUpAccessTokens } from '../store/access-token.ts'
+import { lookUpAccessToken } from '../store/access-token.ts'
 import type { ResourceRow } from '../store/database.ts'
 import { listUpstreamOptions } from '../store/resource-upstream.ts'
 import { findUpstreamHandle, insertUpstreamHandle } from '../store/upstream-handle.ts'
@@ -63,7 +63,7 @@ export function isUpstreamHandle(refreshToken: string | undefined): boolean {
 async function findTokenSubject(context: Context, resource: ResourceRow, presented: string): Promise<Subject | string> {
   const tokenHash = await accessTokenHash(context, presented)
   if (tokenHash === undefined || !mayBePresented(presented, resource.token_format)) return 'malformed'
-  const [found] = await lookUpAccessTokens(context.db, [{ resourceId: resource.id, tokenHash }])
+  const found = await lookUpAccessToken(context.db, { resourceId: resource.id, tokenHash })
   if (found?.token === undefined) return 'inactive'
   const { familyId, userId, clientId } = found.token
   return familyId === null || userId === null ? 'without_person' : { familyId, userId, clientId }

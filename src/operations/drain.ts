@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** How long a stopping server waits for the rest of a request: what isn't whole by then may never be. */
@@ -13,28 +13,29 @@ const REST_SECONDS = 2
  */
 export function watchConnections(server: Server): () => void {
   const sockets = new Set<Socket>()
-  const underWay = new Map<ServerResponse, IncomingMessage>()
+  const underWay = new Set<ServerResponse>()
   let stopping = false
+  function onClose(this: ServerResponse): void {
+    underWay.delete(this)
+    if (stopping) this.req.socket.end()
+  }
   server.on('connection', (socket) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  server.prependListener('request', (request, response) => {
-    underWay.set(response, request)
-    response.once('close', () => {
-      underWay.delete(response)
-      if (stopping) request.socket.end()
-    })
+  server.prependListener('request', (_request, response) => {
+    underWay.add(response)
+    response.on('close', onClose)
   })
-  const cutAllBut = (needed: IncomingMessage[]) => {
-    const kept = new Set(needed.map(({ socket }) => socket))
+  const cutAllBut = (needed: ServerResponse[]) => {
+    const kept = new Set(needed.map(({ req }) => req.socket))
     for (const socket of sockets) if (!kept.has(socket)) socket.destroy()
   }
   return () => {
     stopping = true
-    for (const response of underWay.keys()) if (!response.headersSent) response.setHeader('connection', 'close')
-    cutAllBut([...underWay.values()])
-    const cutIncomplete = () => cutAllBut([...underWay.values()].filter(({ complete }) => complete))
+    for (const response of underWay) if (!response.headersSent) response.setHeader('connection', 'close')
+    cutAllBut([...underWay])
+    const cutIncomplete = () => cutAllBut([...underWay].filter(({ req }) => req.complete))
     setTimeout(cutIncomplete, REST_SECONDS * 1000).unref()
   }
 }

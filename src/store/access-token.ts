@@ -1,5 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { batched } from './batch.ts'
 import type { Database, TokenFormat } from './database.ts'
+import { statement } from './statement.ts'
 
 /** What an access token was issued for. Instants are seconds since 1970. */
 export interface IssuedAccessToken {
@@ -36,27 +38,54 @@ export interface NewClientToken {
   accessTokenSeconds: number
 }
 
-/**
- * Issues an access token to a client itself, with no family (RFC 6749 §4.4).
- *
- * @returns `undefined` when the client has been disabled, or the resource removed, in between
- */
-export async function insertClientToken(
-  db: Kysely<Database>,
-  token: NewClientToken,
-): Promise<IssuedAccessToken | undefined> {
-  const { rows } = await sql<IssuedAccessToken>`
-    with issued as (
+const insertTokens = statement<
+  IssuedAccessToken & { entry: number },
+  'tokenHashes' | 'clientIds' | 'resourceIds' | 'scopes' | 'dpopJkts' | 'accessTokenSeconds'
+>(
+  (v) => sql`
+    with asked as (
+      select p.*, now() + make_interval(secs =>
+        coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as token_expires_at
+      from unnest(
+        ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.resourceIds}::uuid[], ${v.scopes}::text[],
+        ${v.dpopJkts}::text[], ${v.accessTokenSeconds}::integer[]
+      ) with ordinality as p (token_hash, client_id, resource_id, scope, dpop_jkt, access_seconds, entry)
+      join client c on c.id = p.client_id and c.disabled_at is null
+      join resource r on r.id = p.resource_id
+    ), issued as (
       insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select ${token.tokenHash}, c.id, r.id, ${token.scope}, ${token.dpopJkt ?? null}, now(), now() +
-        make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.accessTokenSeconds}))
-      from client c, resource r
-      where c.id = ${token.clientId} and c.disabled_at is null and r.id = ${token.resourceId}
+      select token_hash, client_id, resource_id, scope, dpop_jkt, now(), token_expires_at from asked
       returning *
     )
-    select ${ISSUED}, null as "userId" from issued a join resource r on r.id = a.resource_id`.execute(db)
-  return rows[0]
+    select asked.entry::integer - 1 as entry, ${ISSUED}, null as "userId"
+    from issued a join asked using (token_hash) join resource r on r.id = a.resource_id`,
+)
+
+/**
+ * Issues access tokens to clients themselves, with no family (RFC 6749 §4.4): one statement for any number of entries.
+ *
+ * @returns in the order of the entries; `undefined` where the client has been disabled, or the resource removed, in
+ *   between
+ */
+export async function insertClientTokens(
+  db: Kysely<Database>,
+  tokens: NewClientToken[],
+): Promise<(IssuedAccessToken | undefined)[]> {
+  const rows = await insertTokens(db, {
+    tokenHashes: tokens.map((one) => one.tokenHash),
+    clientIds: tokens.map((one) => one.clientId),
+    resourceIds: tokens.map((one) => one.resourceId),
+    scopes: tokens.map((one) => one.scope),
+    dpopJkts: tokens.map((one) => one.dpopJkt ?? null),
+    accessTokenSeconds: tokens.map((one) => one.accessTokenSeconds),
+  })
+  const issued = new Array<IssuedAccessToken | undefined>(tokens.length)
+  for (const { entry, ...token } of rows) issued[entry] = token
+  return issued
 }
+
+/** Issues one, in one statement with others. */
+export const insertClientToken = batched(insertClientTokens)
 
 /** A resource server asks about a token. */
 export interface Lookup {
@@ -90,6 +119,32 @@ export interface LookedUp {
   token: ActiveToken | undefined
 }
 
+/** A row of the look-up; `found` says whether the token holds. */
+type LookupRow = Omit<LookedUp, 'token'> & ActiveToken & { entry: number; found: boolean }
+
+const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
+  ({ resourceIds, tokenHashes }) => sql`
+    select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
+      r.token_format as "tokenFormat",
+      floor(extract(epoch from now()))::float8 as "nowSeconds",
+      t.client_id is not null as found, t.client_id as "clientId", t.family_id as "familyId",
+      t.user_id as "userId", t.username, t.scope, t.dpop_jkt as "dpopJkt",
+      floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
+      floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
+    from unnest(${resourceIds}::uuid[], ${tokenHashes}::bytea[]) with ordinality as p (resource_id, token_hash, entry)
+    join resource r on r.id = p.resource_id
+    left join lateral (
+      select c.id as client_id, f.id as family_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at,
+        a.expires_at
+      from access_token a
+      left join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
+      left join "user" u on u.id = f.user_id and u.disabled_at is null
+      join client c on c.id = coalesce(f.client_id, a.client_id) and c.disabled_at is null
+      where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
+        and (u.id is not null or a.client_id is not null)
+    ) t on true`,
+)
+
 /**
  * Looks up resource servers with tokens: one statement for any number of entries, primary keys throughout.
  *
@@ -99,36 +154,19 @@ export interface LookedUp {
  * @returns in the order of the entries; `undefined` where there is no such resource server
  */
 export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]): Promise<(LookedUp | undefined)[]> {
-  const { rows } = await sql<Omit<LookedUp, 'token'> & Partial<ActiveToken> & { entry: number; found: boolean }>`
-    select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
-      r.token_format as "tokenFormat",
-      floor(extract(epoch from now()))::float8 as "nowSeconds",
-      t.client_id is not null as found, t.client_id as "clientId", t.family_id as "familyId", t.user_id as "userId", t.username, t.scope,
-      t.dpop_jkt as "dpopJkt",
-      floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
-      floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
-    from unnest(
-      ${lookups.map((one) => one.resourceId)}::uuid[],
-      ${lookups.map((one) => one.tokenHash ?? null)}::bytea[]
-    ) with ordinality as p (resource_id, token_hash, entry)
-    join resource r on r.id = p.resource_id
-    left join lateral (
-      select c.id as client_id, f.id as family_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
-      from access_token a
-      left join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
-      left join "user" u on u.id = f.user_id and u.disabled_at is null
-      join client c on c.id = coalesce(f.client_id, a.client_id) and c.disabled_at is null
-      where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
-        and (u.id is not null or a.client_id is not null)
-    ) t on true`.execute(db)
-  const found = new Map(rows.map((row) => [row.entry, row]))
-  return lookups.map((_, entry) => {
-    const row = found.get(entry)
-    if (row === undefined) return undefined
-    const { secretHash, resourceUri, tokenFormat, nowSeconds, entry: _entry, found: holds, ...token } = row
-    return { secretHash, resourceUri, tokenFormat, nowSeconds, token: holds ? (token as ActiveToken) : undefined }
+  const rows = await selectAccessTokens(db, {
+    resourceIds: lookups.map((one) => one.resourceId),
+    tokenHashes: lookups.map((one) => one.tokenHash ?? null),
   })
+  const found = new Array<LookedUp | undefined>(lookups.length)
+  for (const { entry, found: holds, secretHash, resourceUri, tokenFormat, nowSeconds, ...token } of rows) {
+    found[entry] = { secretHash, resourceUri, tokenFormat, nowSeconds, token: holds ? token : undefined }
+  }
+  return found
 }
+
+/** Looks up one, in one statement with others. */
+export const lookUpAccessToken = batched(lookUpAccessTokens)
 
 /** Ends an access token, if it belongs to the client (RFC 7009 §2.1); the rest of its family lives on. */
 export async function revokeAccessToken(db: Kysely<Database>, tokenHash: Buffer, clientId: string): Promise<void> {

@@ -1,8 +1,10 @@
 import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
 import type { IssuedAccessToken } from './access-token.ts'
+import { batched } from './batch.ts'
 import type { Database } from './database.ts'
-import { type NewFamily, startTokenFamily } from './token-family.ts'
+import { statement } from './statement.ts'
+import { type IssuedForEntry, type NewFamily, newFamilyValues, startTokenFamilies } from './token-family.ts'
 
 export interface NewAuthorizationCode {
   codeHash: Buffer
@@ -16,24 +18,43 @@ export interface NewAuthorizationCode {
   dpopJkt: string | undefined
   /** address of the browser in which the person agreed */
   approvedFrom: string
+  /** how long it may be redeemed */
+  seconds: number
 }
 
-/** Keeps a code; `seconds` is how long it may be redeemed. */
-export async function insertAuthorizationCode(
-  db: Kysely<Database>,
-  code: NewAuthorizationCode,
-  seconds: number,
-): Promise<void> {
-  await sql`
+const insertCodes = statement<never, keyof NewAuthorizationCode>(
+  (v) => sql`
     insert into authorization_code (
       code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, dpop_jkt, approved_from,
       created_at, expires_at
-    ) values (
-      ${code.codeHash}, ${code.clientId}, ${code.userId}, ${code.resourceId}, ${code.redirectUri},
-      ${code.codeChallenge}, ${code.scope}, ${code.dpopJkt ?? null}, ${code.approvedFrom},
-      now(), now() + make_interval(secs => ${seconds})
-    )`.execute(db)
-}
+    )
+    select code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, string_to_array(scope, ' '),
+      dpop_jkt, approved_from, now(), now() + make_interval(secs => seconds)
+    from unnest(
+      ${v.codeHash}::bytea[], ${v.clientId}::text[], ${v.userId}::uuid[], ${v.resourceId}::uuid[],
+      ${v.redirectUri}::text[], ${v.codeChallenge}::text[], ${v.scope}::text[], ${v.dpopJkt}::text[],
+      ${v.approvedFrom}::text[], ${v.seconds}::integer[]
+    ) as n (
+      code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, dpop_jkt, approved_from, seconds
+    )`,
+)
+
+/** Keeps a code, in one statement with others. */
+export const insertAuthorizationCode = batched(async (db, codes: NewAuthorizationCode[]): Promise<undefined[]> => {
+  await insertCodes(db, {
+    codeHash: codes.map((one) => one.codeHash),
+    clientId: codes.map((one) => one.clientId),
+    userId: codes.map((one) => one.userId),
+    resourceId: codes.map((one) => one.resourceId),
+    redirectUri: codes.map((one) => one.redirectUri),
+    codeChallenge: codes.map((one) => one.codeChallenge),
+    scope: codes.map((one) => one.scope.join(' ')),
+    dpopJkt: codes.map((one) => one.dpopJkt ?? null),
+    approvedFrom: codes.map((one) => one.approvedFrom),
+    seconds: codes.map((one) => one.seconds),
+  })
+  return codes.map(() => undefined)
+})
 
 /** What a token request says of a code. */
 export interface Redemption {
@@ -48,37 +69,71 @@ export interface Redemption {
   dpopJkt: string | undefined
 }
 
+const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemptionValues>>((v) =>
+  startTokenFamilies(
+    v,
+    sql`
+        with presented as (
+          select * from unnest(
+            ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.codeChallenges}::text[], ${v.redirectUris}::text[],
+            ${v.proofJkts}::text[], ${v.resources}::text[], ${v.familyIds}::uuid[]
+          ) with ordinality as p (
+            code_hash, client_id, code_challenge, redirect_uri, proof_jkt, resource, family_id, entry
+          )
+        ), held as (
+          select c.code_hash from authorization_code c join presented using (code_hash)
+          order by c.code_hash for no key update of c -- overlapping batches can't deadlock
+        )
+        update authorization_code c set redeemed_at = now(), family_id = p.family_id
+        from presented p join held using (code_hash), client, "user" u, resource r
+        where c.code_hash = p.code_hash
+          and c.client_id = p.client_id
+          and c.code_challenge = p.code_challenge
+          and c.redirect_uri = coalesce(p.redirect_uri, c.redirect_uri)
+          and c.redeemed_at is null
+          and c.expires_at > now()
+          and (c.dpop_jkt is null or c.dpop_jkt = p.proof_jkt)
+          and client.id = c.client_id and client.disabled_at is null
+          and u.id = c.user_id and u.disabled_at is null
+          and r.id = c.resource_id
+          and (p.resource is null or r.uri = (
+            select uri from resource where uri = any(string_to_array(p.resource, ' '))
+            order by array_position(string_to_array(p.resource, ' '), uri) limit 1
+          ))
+        returning p.entry, c.client_id, c.user_id, c.resource_id, c.scope, c.created_at as approved_at,
+          c.approved_from`,
+  ),
+)
+
 /**
- * Redeems a code and starts its token family, in one statement. Every condition stands on the code's row, so
- * that exactly one of any number of concurrent redemptions finds it unredeemed (primary key).
+ * Redeems codes and starts their token families: one statement for any number of entries, at most one for a code.
+ * Every condition stands on the code's row, so that exactly one of any number of concurrent redemptions finds it
+ * unredeemed (primary key).
  *
- * @returns `undefined` when nothing was redeemed and nothing changed
+ * @returns in the order of the entries; `undefined` where nothing was redeemed and nothing changed
  */
-export async function redeemAuthorizationCode(
+export async function redeemAuthorizationCodes(
   db: Kysely<Database>,
-  redemption: Redemption,
-  family: NewFamily,
-): Promise<IssuedAccessToken | undefined> {
-  const { resourceCandidates } = redemption
-  const redeemed = sql`
-    update authorization_code c set redeemed_at = now(), family_id = ${family.familyId}
-    from client, "user" u, resource r
-    where c.code_hash = ${redemption.codeHash}
-      and c.client_id = ${redemption.clientId}
-      and c.code_challenge = ${redemption.codeChallenge}
-      and c.redirect_uri = coalesce(${redemption.redirectUri ?? null}, c.redirect_uri)
-      and c.redeemed_at is null
-      and c.expires_at > now()
-      and (c.dpop_jkt is null or c.dpop_jkt = ${redemption.dpopJkt ?? null})
-      and client.id = c.client_id and client.disabled_at is null
-      and u.id = c.user_id and u.disabled_at is null
-      and r.id = c.resource_id
-      and (${resourceCandidates ?? null}::text[] is null or r.uri = (
-        select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
-        order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
-      ))
-    returning c.client_id, c.user_id, c.resource_id, c.scope, c.created_at as approved_at, c.approved_from`
-  return startTokenFamily(db, redeemed, family)
+  redemptions: (Redemption & { family: NewFamily })[],
+): Promise<(IssuedAccessToken | undefined)[]> {
+  const issued = new Array<IssuedAccessToken | undefined>(redemptions.length)
+  for (const { entry, ...token } of await redeemCodes(db, redemptionValues(redemptions))) issued[entry] = token
+  return issued
+}
+
+/** Redeems one code, in one statement with those of others. */
+export const redeemAuthorizationCode = batched(redeemAuthorizationCodes, ({ codeHash }) => codeHash.toString('latin1'))
+
+function redemptionValues(redemptions: (Redemption & { family: NewFamily })[]) {
+  return {
+    ...newFamilyValues(redemptions.map(({ family }) => family)),
+    codeHashes: redemptions.map((one) => one.codeHash),
+    clientIds: redemptions.map((one) => one.clientId),
+    codeChallenges: redemptions.map((one) => one.codeChallenge),
+    redirectUris: redemptions.map((one) => one.redirectUri ?? null),
+    proofJkts: redemptions.map((one) => one.dpopJkt ?? null),
+    resources: redemptions.map((one) => one.resourceCandidates?.join(' ') ?? null),
+  }
 }
 
 /** A code with the family that it started, if any, and the resource that it is for. */

@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Database } from './database.ts'
+import { statement } from './statement.ts'
 
 /** What a consent is about. */
 export interface ConsentKey {
@@ -12,29 +13,25 @@ export interface ConsentKey {
   documentDigest: Buffer | null
 }
 
+const selectConsent = statement<{ scope: string[] }, keyof ConsentKey>(
+  (v) => sql`
+    select scope from consent c
+    where c.user_id = ${v.userId} and c.client_id = ${v.clientId} and c.resource_id = ${v.resourceId}
+      and c.redirect_uri = ${v.redirectUri} and c.document_digest is not distinct from ${v.documentDigest}
+      and not exists (
+        select from resource_upstream u
+        left join upstream_unlinking x on x.user_id = c.user_id and x.provider_id = u.provider_id
+        where u.resource_id = c.resource_id and greatest(u.allowed_at, x.unlinked_at) >= c.granted_at
+      )`,
+)
+
 /**
  * The scopes that the user has consented to for this client and resource (primary key). A consent from before the
  * resource server was allowed to act upstream, or to do more there, or from before the person unlinked an account
  * there, doesn't count: the person is asked again.
  */
 export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promise<string[] | undefined> {
-  const row = await db
-    .selectFrom('consent')
-    .select('scope')
-    .where('user_id', '=', key.userId)
-    .where('client_id', '=', key.clientId)
-    .where('resource_id', '=', key.resourceId)
-    .where('redirect_uri', '=', key.redirectUri)
-    .where('document_digest', 'is not distinct from', key.documentDigest)
-    .where(
-      sql<boolean>`not exists (
-        select from resource_upstream u
-        left join upstream_unlinking x on x.user_id = consent.user_id and x.provider_id = u.provider_id
-        where u.resource_id = consent.resource_id and greatest(u.allowed_at, x.unlinked_at) >= consent.granted_at
-      )`,
-    )
-    .executeTakeFirst()
-  return row?.scope
+  return (await selectConsent(db, { ...key }))[0]?.scope
 }
 
 /** Adds scopes to what is consented to; what was there stays, unless it was for a client that said something else. */

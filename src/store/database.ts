@@ -353,6 +353,7 @@ export function openDatabase(
   const { patient = false } = options
   const pool = new pg.Pool({
     ...connection,
+    Client: NamingClient,
     max: options.poolSize,
     connectionTimeoutMillis: 5_000,
     statement_timeout: patient ? 0 : STATEMENT_SECONDS * 1000,
@@ -367,6 +368,44 @@ export function openDatabase(
     if (!patient) endWhenSilent(client)
   })
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
+}
+
+/** Texts of statements with their names. Ours are about a hundred; more than this would be no texts of ours. */
+const STATEMENT_NAMES = new Map<string, string>()
+const MOST_STATEMENTS = 500
+let named = 0
+
+/**
+ * Names statements with values, so that each connection plans them once; the query builder has no place for a name.
+ * Whoever puts a pool between that shares connections among transactions needs one that knows named statements.
+ */
+class NamingClient extends pg.Client {
+  // biome-ignore lint/suspicious/noExplicitAny: the driver's method has a dozen forms, and this is for one of them
+  override query(...parameters: any[]): any {
+    const [text, values] = parameters
+    const isPlain = parameters.length === 2 && typeof text === 'string' && Array.isArray(values) && values.length > 0
+    const name = isPlain ? nameOf(text) : undefined
+    if (name === undefined) return super.query(...(parameters as [never]))
+    return super.query({ name, text, values }).catch((error: unknown) => {
+      if (!isOutdatedPlan(error)) throw error
+      STATEMENT_NAMES.delete(text) // a migration has changed its columns: from now on it has another name
+      return super.query(text, values)
+    })
+  }
+}
+
+function nameOf(text: string): string | undefined {
+  const known = STATEMENT_NAMES.get(text)
+  if (known !== undefined || STATEMENT_NAMES.size >= MOST_STATEMENTS) return known
+  named += 1
+  const name = `postern_${named}`
+  STATEMENT_NAMES.set(text, name)
+  return name
+}
+
+/** Whether a statement was planned before its columns changed. Nothing of it was done. */
+function isOutdatedPlan(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.routine === 'RevalidateCachedQuery'
 }
 
 /** Ends a connection that has gone silent: the operating system would notice after a quarter of an hour. */
@@ -406,6 +445,14 @@ export function isDatabaseUnavailable(error: unknown): boolean {
     if (code.length === 5) return PASSING_SQLSTATES.test(code)
   }
   return DRIVER_MESSAGES.test(error.message)
+}
+
+/** SQLSTATES after which the connection is gone, or the same work would only be a further burden. */
+const NOT_NOW = /^(08|53|57|25P0[34])/
+
+/** Whether an error proves that its statement changed nothing, and smaller ones may do better. */
+export function isRolledBack(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && !NOT_NOW.test(error.code ?? '08')
 }
 
 /** What an error of the driver or of Postgres says, in one line. */

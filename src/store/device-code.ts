@@ -2,7 +2,14 @@ import { type Kysely, sql } from 'kysely'
 import { DEVICE_CODE_SECONDS, type JudgedDeviceCode, POLL_INTERVAL_SECONDS } from '../protocol/device-code.ts'
 import type { IssuedAccessToken } from './access-token.ts'
 import type { Database } from './database.ts'
-import { type NewFamily, startTokenFamily } from './token-family.ts'
+import { statement } from './statement.ts'
+import {
+  type IssuedForEntry,
+  type NewFamily,
+  type NewFamilyPlaceholders,
+  newFamilyValues,
+  startTokenFamilies,
+} from './token-family.ts'
 
 export interface NewDeviceCode {
   deviceCodeHash: Buffer
@@ -112,23 +119,34 @@ export async function redeemDeviceCode(
   { deviceCodeHash, clientId, resourceCandidates }: DeviceCodeRedemption,
   family: NewFamily,
 ): Promise<IssuedAccessToken | undefined> {
-  const redeemed = sql`
-    update device_code d set status = 'redeemed'
-    from client, "user" u, resource r
-    where d.device_code_hash = ${deviceCodeHash}
-      and d.client_id = ${clientId}
-      and d.status = 'approved'
-      and d.expires_at > now()
-      and (${resourceCandidates ?? null}::text[] is null or r.uri = (
-        select uri from resource where uri = any(${resourceCandidates ?? null}::text[])
-        order by array_position(${resourceCandidates ?? null}::text[], uri) limit 1
-      ))
-      and client.id = d.client_id and client.disabled_at is null
-      and u.id = d.user_id and u.disabled_at is null
-      and r.id = d.resource_id
-    returning d.client_id, d.user_id, d.resource_id, d.scope, d.approved_at, d.approved_from`
-  return startTokenFamily(db, redeemed, family)
+  const values = { deviceCodeHash, clientId, resources: resourceCandidates ?? null }
+  const [issued] = await redeemCodes(db, { ...newFamilyValues([family]), ...values })
+  return issued
 }
+
+const redeemCodes = statement<
+  IssuedForEntry,
+  keyof NewFamilyPlaceholders | 'deviceCodeHash' | 'clientId' | 'resources'
+>((v) =>
+  startTokenFamilies(
+    v,
+    sql`
+        update device_code d set status = 'redeemed'
+        from client, "user" u, resource r
+        where d.device_code_hash = ${v.deviceCodeHash}
+          and d.client_id = ${v.clientId}
+          and d.status = 'approved'
+          and d.expires_at > now()
+          and (${v.resources}::text[] is null or r.uri = (
+            select uri from resource where uri = any(${v.resources}::text[])
+            order by array_position(${v.resources}::text[], uri) limit 1
+          ))
+          and client.id = d.client_id and client.disabled_at is null
+          and u.id = d.user_id and u.disabled_at is null
+          and r.id = d.resource_id
+        returning 1 as entry, d.client_id, d.user_id, d.resource_id, d.scope, d.approved_at, d.approved_from`,
+  ),
+)
 
 /** A device code with the resource that it is for. */
 export interface StoredDeviceCode extends JudgedDeviceCode {

@@ -1,7 +1,9 @@
 import { type Kysely, sql } from 'kysely'
+import { batched } from './batch.ts'
 import { markUnusedClients } from './client.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
+import { statement } from './statement.ts'
 
 export interface NewResource {
   id: string
@@ -41,8 +43,56 @@ export async function insertResource(db: Kysely<Database>, resource: NewResource
   })
 }
 
+type EntryRow = ResourceRow & { entry: number }
+
+const BOUND = sql`p.only_ids is null or r.id = any(string_to_array(p.only_ids, ' ')::uuid[])`
+
+/** By URI (unique index). */
+const selectRequested = statement<EntryRow, 'uris' | 'onlyIds'>(
+  ({ uris, onlyIds }) => sql`
+    select p.entry::integer - 1 as entry, r.*
+    from unnest(${uris}::text[], ${onlyIds}::text[]) with ordinality as p (uris, only_ids, entry), lateral (
+      select * from resource r where r.uri = any(string_to_array(p.uris, ' ')) and (${BOUND})
+      order by array_position(string_to_array(p.uris, ' '), r.uri) limit 1
+    ) as r`,
+)
+
+/** By id (primary key). */
+const selectBound = statement<EntryRow, 'onlyIds'>(
+  ({ onlyIds }) => sql`
+    select p.entry::integer - 1 as entry, r.*
+    from unnest(${onlyIds}::text[]) with ordinality as p (only_ids, entry), lateral (
+      select * from resource r where r.id = any(string_to_array(p.only_ids, ' ')::uuid[])
+      order by r.is_default desc, array_position(string_to_array(p.only_ids, ' ')::uuid[], r.id) limit 1
+    ) as r`,
+)
+
+/** The default (partial index). */
+const selectDefault = statement<ResourceRow, never>(() => sql`select * from resource where is_default`)
+
+const findRequested = batched(async (db, references: { candidates: string[]; onlyIds: string[] | undefined }[]) => {
+  const uris = references.map(({ candidates }) => candidates.join(' '))
+  const onlyIds = references.map((one) => one.onlyIds?.join(' ') ?? null)
+  return inOrder(references, await selectRequested(db, { uris, onlyIds }))
+})
+
+const findBound = batched(async (db, references: string[][]) => {
+  return inOrder(references, await selectBound(db, { onlyIds: references.map((ids) => ids.join(' ')) }))
+})
+
+const findDefault = batched(async (db, references: undefined[]) => {
+  const [resource] = await selectDefault(db, {})
+  return references.map(() => resource)
+})
+
+function inOrder(references: unknown[], rows: EntryRow[]): (ResourceRow | undefined)[] {
+  const found = new Array<ResourceRow | undefined>(references.length)
+  for (const { entry, ...resource } of rows) found[entry] = resource
+  return found
+}
+
 /**
- * Finds the resource that a request means.
+ * Finds the resource that a request means, in one statement with others.
  *
  * @param candidates forms of the requested URI, the best first (`resourceCandidates`); `undefined` means that
  *   none was requested: then the default, or, if the client is bound to others, the first of them
@@ -53,18 +103,8 @@ export async function findResource(
   candidates: string[] | undefined,
   onlyIds?: string[],
 ): Promise<ResourceRow | undefined> {
-  let query = db.selectFrom('resource').selectAll()
-  if (onlyIds !== undefined) query = query.where('id', '=', sql<string>`any(${onlyIds}::uuid[])`)
-  if (candidates !== undefined) {
-    query = query
-      .where('uri', '=', sql<string>`any(${candidates}::text[])`)
-      .orderBy(sql`array_position(${candidates}::text[], uri)`)
-  } else if (onlyIds !== undefined) {
-    query = query.orderBy('is_default', 'desc').orderBy(sql`array_position(${onlyIds}::uuid[], id)`)
-  } else {
-    query = query.where('is_default', '=', true)
-  }
-  return query.limit(1).executeTakeFirst()
+  if (candidates !== undefined) return findRequested(db, { candidates, onlyIds })
+  return onlyIds === undefined ? findDefault(db, undefined) : findBound(db, onlyIds)
 }
 
 /** Finds a resource server (primary key). */

@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Database } from './database.ts'
+import { statement } from './statement.ts'
 
 /** A browser that is signed in. */
 export interface Session {
@@ -49,6 +50,14 @@ export async function insertSession(
   return rows.length === 1
 }
 
+const selectSession = statement<Session, 'idHash' | 'passwordSignIn'>(
+  ({ idHash, passwordSignIn }) => sql`
+    select u.id as "userId", u.username, u.is_administrator as "isAdministrator", s.created_at as "createdAt",
+      extract(epoch from now() - s.created_at)::float8 as "ageSeconds"
+    from session s join "user" u on u.id = s.user_id and u.disabled_at is null
+    where s.id_hash = ${idHash} and s.expires_at > now() and (s.provider_id is not null or ${passwordSignIn})`,
+)
+
 /**
  * Finds a living session of a user who is not disabled (primary keys).
  *
@@ -59,14 +68,7 @@ export async function findSession(
   idHash: Buffer,
   passwordSignIn: boolean,
 ): Promise<Session | undefined> {
-  const { rows } = await sql<Session>`
-    select u.id as "userId", u.username, u.is_administrator as "isAdministrator", s.created_at as "createdAt",
-      extract(epoch from now() - s.created_at)::float8 as "ageSeconds"
-    from session s join "user" u on u.id = s.user_id and u.disabled_at is null
-    where s.id_hash = ${idHash} and s.expires_at > now() and (s.provider_id is not null or ${passwordSignIn})`.execute(
-    db,
-  )
-  return rows[0]
+  return (await selectSession(db, { idHash, passwordSignIn }))[0]
 }
 
 /** A session as its person sees it. */

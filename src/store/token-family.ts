@@ -1,7 +1,9 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
 import { ISSUED, type IssuedAccessToken } from './access-token.ts'
+import { batched } from './batch.ts'
 import type { Database } from './database.ts'
+import { statement } from './statement.ts'
 
 /** A token family that is about to start, with its first pair. */
 export interface NewFamily {
@@ -19,52 +21,74 @@ export interface NewFamily {
   familySeconds: number
 }
 
+/** New families, column by column. */
+export function newFamilyValues(families: NewFamily[]) {
+  return {
+    familyIds: families.map((one) => one.familyId),
+    lineageHashes: families.map((one) => one.refreshToken?.lineageHash ?? null),
+    secretHashes: families.map((one) => one.refreshToken?.secretHash ?? null),
+    accessTokenHashes: families.map((one) => one.accessTokenHash),
+    dpopJkts: families.map((one) => one.dpopJkt ?? null),
+    binds: families.map((one) => one.bindsRefreshToken),
+    accessTokenSeconds: families.map((one) => one.accessTokenSeconds),
+    refreshTokenSeconds: families.map((one) => one.refreshTokenSeconds),
+    familySeconds: families.map((one) => one.familySeconds),
+  }
+}
+
+export type NewFamilyPlaceholders = Record<keyof ReturnType<typeof newFamilyValues>, RawBuilder<unknown>>
+
+/** A token that was issued for an entry of a batch. */
+export type IssuedForEntry = IssuedAccessToken & { entry: number }
+
 /**
- * Starts a token family for what a person has approved.
+ * A statement that starts token families for what people have approved, in the order of `newFamilyValues`.
  *
- * @param approved a statement that changes the row of the approval, and returns `client_id`, `user_id`,
- *   `resource_id`, `scope`, `approved_at` and `approved_from` if it may be redeemed; everything happens in one
- *   statement with it
- * @returns `undefined` when it may not, and nothing changed
+ * @param approved a statement that changes the rows of the approvals, and returns `entry` (from 1), `client_id`,
+ *   `user_id`, `resource_id`, `scope`, `approved_at` and `approved_from` of each that may be redeemed; everything
+ *   happens in one statement with it
+ * @returns rows of `IssuedForEntry`, for those that were started
  */
-export async function startTokenFamily(
-  db: Kysely<Database>,
-  approved: RawBuilder<unknown>,
-  family: NewFamily,
-): Promise<IssuedAccessToken | undefined> {
-  const { refreshToken } = family
-  const accessSeconds = sql`coalesce(c.access_token_seconds, r.access_token_seconds, ${family.accessTokenSeconds})`
-  const refreshSeconds = sql`coalesce(c.refresh_token_seconds, r.refresh_token_seconds, ${family.refreshTokenSeconds})`
-  const { rows } = await sql<IssuedAccessToken>`
-    with approved as (${approved}), started as (
+export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilder<unknown>): RawBuilder<unknown> {
+  const accessSeconds = sql`coalesce(c.access_token_seconds, r.access_token_seconds, n.access_seconds)`
+  return sql`
+    with approved as (${approved}), new_family as (
+      select n.*, a.client_id, a.user_id, a.resource_id, a.scope, a.approved_at, a.approved_from,
+        now() + make_interval(secs => ${accessSeconds}) as token_expires_at,
+        now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
+          else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end) as idle_at,
+        now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds)) as ends_at
+      from unnest(
+        ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[],
+        ${v.accessTokenHashes}::bytea[], ${v.dpopJkts}::text[], ${v.binds}::boolean[],
+        ${v.accessTokenSeconds}::integer[], ${v.refreshTokenSeconds}::integer[], ${v.familySeconds}::integer[]
+      ) with ordinality as n (
+        family_id, lineage_hash, secret_hash, token_hash, dpop_jkt, binds, access_seconds, refresh_seconds,
+        family_seconds, entry
+      )
+      join approved a using (entry) join client c on c.id = a.client_id join resource r on r.id = a.resource_id
+    ), started as (
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
         superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
         created_at, last_used_at, expires_at, ends_at, approved_at, approved_from
       )
-      select ${family.familyId}, a.client_id, a.user_id, a.resource_id, a.scope,
-        ${refreshToken?.lineageHash ?? null}::bytea, 0, ${refreshToken?.secretHash ?? null}::bytea,
-        '{}', '{}', ${family.accessTokenHash}::bytea, ${family.bindsRefreshToken ? (family.dpopJkt ?? null) : null}::text,
-        now(), now(),
-        least(now() + make_interval(secs => ${refreshToken === undefined ? accessSeconds : refreshSeconds}), ends.at),
-        ends.at, a.approved_at, a.approved_from
-      from approved a join client c on c.id = a.client_id join resource r on r.id = a.resource_id, lateral (
-        select now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, ${family.familySeconds})) as at
-      ) as ends
-      returning id, client_id, user_id, resource_id, scope, expires_at
+      select family_id, client_id, user_id, resource_id, scope, lineage_hash, 0, secret_hash, '{}', '{}', token_hash,
+        case when binds then dpop_jkt end, now(), now(), least(idle_at, ends_at), ends_at, approved_at, approved_from
+      from new_family
+      returning id, expires_at
     ), used as (
       update client set unused_since = null
       where id in (select client_id from approved) and unused_since is not null
     ), issued as (
       insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select ${family.accessTokenHash}, f.id, f.resource_id, array_to_string(f.scope, ' '), ${family.dpopJkt ?? null},
-        now(), least(now() + make_interval(secs => ${accessSeconds}), f.expires_at)
-      from started f join client c on c.id = f.client_id join resource r on r.id = f.resource_id
+      select token_hash, family_id, resource_id, array_to_string(scope, ' '), dpop_jkt, now(),
+        least(token_expires_at, started.expires_at)
+      from new_family join started on started.id = family_id
       returning *
     )
-    select ${ISSUED}, started.user_id as "userId"
-    from issued a join resource r on r.id = a.resource_id, started`.execute(db)
-  return rows[0]
+    select n.entry::integer - 1 as entry, ${ISSUED}, n.user_id as "userId"
+    from issued a join new_family n using (token_hash) join resource r on r.id = a.resource_id`
 }
 
 /** One rotation: the presented token, what is asked for, and the pair that replaces it. */
@@ -85,54 +109,38 @@ export interface Rotation {
   bindsRefreshToken: boolean
   /** the new pair, sealed, for those who converge on it */
   sealedPair: Buffer
+  /** seconds, where neither client nor resource server has its own */
+  lifetimes: { accessTokenSeconds: number; refreshTokenSeconds: number; refreshGraceSeconds: number }
 }
 
-/** Lifetimes where neither client nor resource server has its own. */
-export interface RotationLifetimes {
-  accessTokenSeconds: number
-  refreshTokenSeconds: number
-  refreshGraceSeconds: number
-}
+/** The grace window: the client's own, the resource server's own, or else the setting. */
+const GRACE = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.grace_seconds)`
 
-/**
- * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its
- * access token is superseded by a new one, and the pair before stays known for the grace window. Without a window
- * no generation stays known: one that begins later is none for them.
- *
- * One statement for any number of entries. Rows are locked in the order of their lineage, so that overlapping
- * batches can't deadlock, and every condition stands on the family's row, so that it is checked again after
- * a wait: whoever loses a race changes nothing. At most one entry for a lineage.
- *
- * Unique index on lineage_hash, primary keys.
- *
- * @returns in the order of the entries; `undefined` where no row changed
- */
-export async function rotateTokenFamilies(
-  db: Kysely<Database>,
-  rotations: Rotation[],
-  lifetimes: RotationLifetimes,
-): Promise<(IssuedAccessToken | undefined)[]> {
-  const grace = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${lifetimes.refreshGraceSeconds})`
-  const { rows } = await sql<IssuedAccessToken & { entry: number }>`
+const rotateFamilies = statement<IssuedAccessToken & { entry: number }, keyof ReturnType<typeof rotationValues>>(
+  (v) => sql`
     with presented as (
       select lineage_hash, generation, secret_hash, client_id, new_secret_hash, token_hash, sealed_pair, dpop_jkt, entry,
+        access_seconds, refresh_seconds, grace_seconds,
         case when binds then dpop_jkt end as binding_jkt,
         string_to_array(scope, ' ') as scope, string_to_array(resource, ' ') as resource
       from unnest(
-        ${rotations.map((one) => one.lineageHash)}::bytea[],
-        ${rotations.map((one) => one.generation)}::bigint[],
-        ${rotations.map((one) => one.secretHash)}::bytea[],
-        ${rotations.map((one) => one.clientId)}::text[],
-        ${rotations.map((one) => one.requestedScope?.join(' ') ?? null)}::text[],
-        ${rotations.map((one) => one.resourceCandidates?.join(' ') ?? null)}::text[],
-        ${rotations.map((one) => one.newSecretHash)}::bytea[],
-        ${rotations.map((one) => one.accessTokenHash)}::bytea[],
-        ${rotations.map((one) => one.sealedPair)}::bytea[],
-        ${rotations.map((one) => one.dpopJkt ?? null)}::text[],
-        ${rotations.map((one) => one.bindsRefreshToken)}::boolean[]
+        ${v.lineageHashes}::bytea[],
+        ${v.generations}::bigint[],
+        ${v.secretHashes}::bytea[],
+        ${v.clientIds}::text[],
+        ${v.scopes}::text[],
+        ${v.resources}::text[],
+        ${v.newSecretHashes}::bytea[],
+        ${v.accessTokenHashes}::bytea[],
+        ${v.sealedPairs}::bytea[],
+        ${v.dpopJkts}::text[],
+        ${v.binds}::boolean[],
+        ${v.accessTokenSeconds}::integer[],
+        ${v.refreshTokenSeconds}::integer[],
+        ${v.refreshGraceSeconds}::integer[]
       ) with ordinality as p (
         lineage_hash, generation, secret_hash, client_id, scope, resource, new_secret_hash, token_hash, sealed_pair,
-        dpop_jkt, binds, entry
+        dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
       )
     ), held as (
       select f.id, f.access_token_hash
@@ -143,18 +151,18 @@ export async function rotateTokenFamilies(
       update token_family f set
         generation = f.generation + 1,
         secret_hash = p.new_secret_hash,
-        superseded_secret_hashes = case when ${grace} > 0
+        superseded_secret_hashes = case when ${GRACE} > 0
           then (array_prepend(f.secret_hash, f.superseded_secret_hashes))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
-        superseded_at = case when ${grace} > 0
+        superseded_at = case when ${GRACE} > 0
           then (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
         access_token_hash = p.token_hash,
         dpop_jkt = coalesce(f.dpop_jkt, p.binding_jkt),
         dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
-        sealed_pair = case when ${grace} > 0 then p.sealed_pair end,
-        sealed_until = case when ${grace} > 0 then now() + make_interval(secs => ${grace}) end,
+        sealed_pair = case when ${GRACE} > 0 then p.sealed_pair end,
+        sealed_until = case when ${GRACE} > 0 then now() + make_interval(secs => ${GRACE}) end,
         last_used_at = now(),
         expires_at = least(f.ends_at, now() +
-          make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, ${lifetimes.refreshTokenSeconds})))
+          make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds)))
       from presented p, held h, client c, "user" u, resource r
       where f.id = h.id
         and f.lineage_hash = p.lineage_hash
@@ -174,7 +182,7 @@ export async function rotateTokenFamilies(
       returning f.id, f.user_id, f.resource_id, f.expires_at, p.entry, p.token_hash, p.dpop_jkt,
         h.access_token_hash as superseded_token_hash,
         now() + make_interval(secs => coalesce(
-          c.access_token_seconds, r.access_token_seconds, ${lifetimes.accessTokenSeconds}
+          c.access_token_seconds, r.access_token_seconds, p.access_seconds
         )) as token_expires_at,
         array_to_string(array(
           select name from unnest(f.scope) with ordinality as s (name, position)
@@ -189,9 +197,53 @@ export async function rotateTokenFamilies(
       returning *
     )
     select rotated.entry::integer - 1 as entry, ${ISSUED}, rotated.user_id as "userId"
-    from issued a join rotated using (token_hash) join resource r on r.id = a.resource_id`.execute(db)
-  const issued = new Map(rows.map(({ entry, ...token }) => [entry, token]))
-  return rotations.map((_, entry) => issued.get(entry))
+    from issued a join rotated using (token_hash) join resource r on r.id = a.resource_id`,
+)
+
+/**
+ * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its
+ * access token is superseded by a new one, and the pair before stays known for the grace window. Without a window
+ * no generation stays known: one that begins later is none for them.
+ *
+ * One statement for any number of entries. Rows are locked in the order of their lineage, so that overlapping
+ * batches can't deadlock, and every condition stands on the family's row, so that it is checked again after
+ * a wait: whoever loses a race changes nothing. At most one entry for a lineage.
+ *
+ * Unique index on lineage_hash, primary keys.
+ *
+ * @returns in the order of the entries; `undefined` where no row changed
+ */
+export async function rotateTokenFamilies(
+  db: Kysely<Database>,
+  rotations: Rotation[],
+): Promise<(IssuedAccessToken | undefined)[]> {
+  const rows = await rotateFamilies(db, rotationValues(rotations))
+  const issued = new Array<IssuedAccessToken | undefined>(rotations.length)
+  for (const { entry, ...token } of rows) issued[entry] = token
+  return issued
+}
+
+/** Rotates one refresh token, in one statement with those of others. */
+export const rotateTokenFamily = batched(rotateTokenFamilies, ({ lineageHash }) => lineageHash.toString('latin1'))
+
+/** The rotations, column by column. */
+function rotationValues(rotations: Rotation[]) {
+  return {
+    lineageHashes: rotations.map((one) => one.lineageHash),
+    generations: rotations.map((one) => one.generation),
+    secretHashes: rotations.map((one) => one.secretHash),
+    clientIds: rotations.map((one) => one.clientId),
+    scopes: rotations.map((one) => one.requestedScope?.join(' ') ?? null),
+    resources: rotations.map((one) => one.resourceCandidates?.join(' ') ?? null),
+    newSecretHashes: rotations.map((one) => one.newSecretHash),
+    accessTokenHashes: rotations.map((one) => one.accessTokenHash),
+    sealedPairs: rotations.map((one) => one.sealedPair),
+    dpopJkts: rotations.map((one) => one.dpopJkt ?? null),
+    binds: rotations.map((one) => one.bindsRefreshToken),
+    accessTokenSeconds: rotations.map((one) => one.lifetimes.accessTokenSeconds),
+    refreshTokenSeconds: rotations.map((one) => one.lifetimes.refreshTokenSeconds),
+    refreshGraceSeconds: rotations.map((one) => one.lifetimes.refreshGraceSeconds),
+  }
 }
 
 /** A family with its current pair. */

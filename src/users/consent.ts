@@ -67,21 +67,18 @@ export async function issueCode(
 ): Promise<string> {
   const code = issueCredential('authorizationCode')
   const { client, resource, target, codeChallenge, scope, dpopJkt } = request
-  await insertAuthorizationCode(
-    context.db,
-    {
-      codeHash: hashSecret(code),
-      clientId: client.id,
-      userId,
-      resourceId: resource.id,
-      redirectUri: target.redirectUri,
-      codeChallenge,
-      scope,
-      dpopJkt,
-      approvedFrom,
-    },
-    context.config.codeSeconds,
-  )
+  await insertAuthorizationCode(context.db, {
+    codeHash: hashSecret(code),
+    clientId: client.id,
+    userId,
+    resourceId: resource.id,
+    redirectUri: target.redirectUri,
+    codeChallenge,
+    scope,
+    dpopJkt,
+    approvedFrom,
+    seconds: context.config.codeSeconds,
+  })
   return code
 }
 

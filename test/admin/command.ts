@@ -91,18 +91,21 @@ export async function addGrant(db: Context['db'], usernameKey: string, clientId:
     approvedFrom: '127.0.0.1',
   }
   const scope = resource.scopes.map(({ name }) => name)
-  await insertAuthorizationCode(db, { ...request, userId: user.id, resourceId: resource.id, scope }, 60)
+  await insertAuthorizationCode(db, { ...request, userId: user.id, resourceId: resource.id, scope, seconds: 60 })
   const familyId = randomId()
   const redemption = { ...request, resourceCandidates: undefined }
-  const issued = await redeemAuthorizationCode(db, redemption, {
-    familyId,
-    dpopJkt: undefined,
-    bindsRefreshToken: false,
-    refreshToken: { lineageHash: randomSecret(), secretHash: randomSecret() },
-    accessTokenHash: randomSecret(),
-    accessTokenSeconds: 3600,
-    refreshTokenSeconds: 86_400,
-    familySeconds: 86_400,
+  const issued = await redeemAuthorizationCode(db, {
+    ...redemption,
+    family: {
+      familyId,
+      dpopJkt: undefined,
+      bindsRefreshToken: false,
+      refreshToken: { lineageHash: randomSecret(), secretHash: randomSecret() },
+      accessTokenHash: randomSecret(),
+      accessTokenSeconds: 3600,
+      refreshTokenSeconds: 86_400,
+      familySeconds: 86_400,
+    },
   })
   if (issued === undefined) throw new Error('the code was not redeemed')
   return familyId

@@ -5,7 +5,7 @@ import {
   findAuthorizationCode,
   insertAuthorizationCode,
   type Redemption,
-  redeemAuthorizationCode,
+  redeemAuthorizationCodes,
 } from '../../src/store/authorization-code.ts'
 import { removeClient, setClientDisabled } from '../../src/store/client.ts'
 import { isDatabaseUnavailable } from '../../src/store/database.ts'
@@ -36,7 +36,7 @@ async function newCode(clientId: string = client.client_id): Promise<Attempt> {
     approvedFrom: '127.0.0.1',
   }
   const code = { ...proof, userId, resourceId: postern.resourceServer.id, scope: ['read', 'write'] }
-  await insertAuthorizationCode(db, code, 60)
+  await insertAuthorizationCode(db, { ...code, seconds: 60 })
   return { ...proof, ...newFamily(), resourceCandidates: undefined }
 }
 
@@ -53,7 +53,11 @@ function newFamily() {
   }
 }
 
-const redeem = (attempt: Attempt) => redeemAuthorizationCode(db, attempt, attempt)
+/** In a statement of its own, so that those at the same time are really concurrent. */
+async function redeem(attempt: Attempt) {
+  const [issued] = await redeemAuthorizationCodes(db, [{ ...attempt, family: attempt }])
+  return issued
+}
 
 t.test(
   'a code is redeemed once, and starts one family, whoever comes at the same time (RFC 6749 §4.1.2)',

@@ -42,7 +42,14 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
     approvedFrom: '127.0.0.1',
   }
   const redirectUri = 'https://app.example/callback'
-  await insertAuthorizationCode(db, { ...code, userId, resourceId: postern.resourceServer.id, redirectUri, scope }, 60)
+  await insertAuthorizationCode(db, {
+    ...code,
+    userId,
+    resourceId: postern.resourceServer.id,
+    redirectUri,
+    scope,
+    seconds: 60,
+  })
   const family = {
     id: randomUUID(),
     lineageHash: randomBytes(32),
@@ -50,14 +57,17 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
     accessTokenHash: randomBytes(32),
   }
   const redemption = { ...code, redirectUri, resourceCandidates: undefined }
-  const issued = await redeemAuthorizationCode(db, redemption, {
-    ...LIFETIMES,
-    familyId: family.id,
-    dpopJkt: undefined,
-    bindsRefreshToken: false,
-    refreshToken: family,
-    accessTokenHash: family.accessTokenHash,
-    familySeconds: 365 * 86_400,
+  const issued = await redeemAuthorizationCode(db, {
+    ...redemption,
+    family: {
+      ...LIFETIMES,
+      familyId: family.id,
+      dpopJkt: undefined,
+      bindsRefreshToken: false,
+      refreshToken: family,
+      accessTokenHash: family.accessTokenHash,
+      familySeconds: 365 * 86_400,
+    },
   })
   if (issued === undefined) throw new Error('not redeemed')
   return family
@@ -77,6 +87,7 @@ function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes:
     dpopJkt: undefined,
     bindsRefreshToken: false,
     sealedPair: randomBytes(60),
+    lifetimes: LIFETIMES,
     ...changes,
   }
 }
@@ -99,7 +110,7 @@ t.test('overlapping batches in any order neither deadlock nor rotate anything tw
         .slice(0, 30)
         .map((family) => rotationOf(family, { generation: round })),
     )
-    const results = await Promise.all(batches.map((batch) => rotateTokenFamilies(db, batch, LIFETIMES)))
+    const results = await Promise.all(batches.map((batch) => rotateTokenFamilies(db, batch)))
     const won = results.flatMap((issued, batch) =>
       (batches[batch] ?? []).filter((_, entry) => issued[entry] !== undefined),
     )
@@ -137,7 +148,7 @@ t.test('each entry of a batch is answered in its place, whatever happens to the 
     Family,
     Family,
   ]
-  await rotateTokenFamilies(db, [rotationOf(replayed)], LIFETIMES)
+  await rotateTokenFamilies(db, [rotationOf(replayed)])
   await revokeTokenFamily(db, revoked.id, 'test')
   await sql`update token_family set expires_at = now() where id = ${expired.id}`.execute(db)
   const batch = [
@@ -149,12 +160,12 @@ t.test('each entry of a batch is answered in its place, whatever happens to the 
     rotationOf(revoked),
     rotationOf(expired),
   ]
-  const issued = await rotateTokenFamilies(db, batch, LIFETIMES)
+  const issued = await rotateTokenFamilies(db, batch)
   t.same(
     issued.map((one) => one?.scope),
     [undefined, 'write', undefined, undefined, 'read write', undefined, undefined],
   )
-  t.same(await rotateTokenFamilies(db, [], LIFETIMES), [])
+  t.same(await rotateTokenFamilies(db, []), [])
 })
 
 t.test('every condition stands on the row: nothing changes when one fails', async (t) => {
@@ -168,18 +179,18 @@ t.test('every condition stands on the row: nothing changes when one fails', asyn
     resource: { resourceCandidates: ['https://other.example.com'] },
     'no usable resource': { resourceCandidates: [] },
   } as Record<string, Partial<Rotation>>)) {
-    t.same(await rotateTokenFamilies(db, [rotationOf(family, changes)], LIFETIMES), [undefined], name)
+    t.same(await rotateTokenFamilies(db, [rotationOf(family, changes)]), [undefined], name)
   }
   await setUserDisabled(db, 'alice', true)
-  t.same(await rotateTokenFamilies(db, [rotationOf(family)], LIFETIMES), [undefined], 'user disabled')
+  t.same(await rotateTokenFamilies(db, [rotationOf(family)]), [undefined], 'user disabled')
   await setUserDisabled(db, 'alice', false)
   await setClientDisabled(db, client.client_id, true)
-  t.same(await rotateTokenFamilies(db, [rotationOf(family)], LIFETIMES), [undefined], 'client disabled')
+  t.same(await rotateTokenFamilies(db, [rotationOf(family)]), [undefined], 'client disabled')
   await setClientDisabled(db, client.client_id, false)
   const after = await sql`select * from token_family where id = ${family.id}`.execute(db)
   t.same(after.rows, before.rows)
   t.equal(await has(family.accessTokenHash), true)
-  t.match(await rotateTokenFamilies(db, [rotationOf(family, { resourceCandidates: [RESOURCE] })], LIFETIMES), [
+  t.match(await rotateTokenFamilies(db, [rotationOf(family, { resourceCandidates: [RESOURCE] })]), [
     { scope: 'read', expiresInSeconds: 3600 },
   ])
   t.equal(await has(family.accessTokenHash), false, 'the superseded access token has gone')
@@ -190,7 +201,7 @@ t.test('a rotation that waits for a revocation to commit changes nothing', async
   const rotation = rotationOf(family)
   const outcome = await db.transaction().execute(async (trx) => {
     await revokeTokenFamily(trx, family.id, 'test')
-    const waiting = rotateTokenFamilies(db, [rotation], LIFETIMES)
+    const waiting = rotateTokenFamilies(db, [rotation])
     await someoneWaits()
     return { waiting }
   })
@@ -214,7 +225,7 @@ t.test('of the superseded generations eight are kept, the newest first', async (
   for (let generation = 0; generation < 10; generation += 1) {
     const rotation = rotationOf({ ...family, secretHash: hashes[generation] as Buffer }, { generation })
     hashes.push(rotation.newSecretHash)
-    await rotateTokenFamilies(db, [rotation], LIFETIMES)
+    await rotateTokenFamilies(db, [rotation])
     if (generation === 4) await letTimePass(db, 100)
   }
   const wide = await findTokenFamily(db, family.lineageHash, 1000)
@@ -303,16 +314,16 @@ t.test('a grace window that has grown since a rotation opens nothing again', asy
   const windowOf = async (family: Family, graceSeconds: number) =>
     (await findTokenFamily(db, family.lineageHash, graceSeconds))?.superseded.map(({ generation }) => generation)
   const short = await startFamily()
-  await rotateTokenFamilies(db, [rotationOf(short)], { ...LIFETIMES, refreshGraceSeconds: 10 })
+  await rotateTokenFamilies(db, [rotationOf(short, { lifetimes: { ...LIFETIMES, refreshGraceSeconds: 10 } })])
   t.same(await windowOf(short, 1000), [0])
   await letTimePass(db, 11)
   t.same(await windowOf(short, 1000), [], 'its pair may have been erased')
 
   const none = await startFamily()
   const first = rotationOf(none)
-  await rotateTokenFamilies(db, [first], { ...LIFETIMES, refreshGraceSeconds: 0 })
+  await rotateTokenFamilies(db, [{ ...first, lifetimes: { ...LIFETIMES, refreshGraceSeconds: 0 } }])
   t.same(await windowOf(none, 1000), [], 'no pair was kept')
   const second = rotationOf({ ...none, secretHash: first.newSecretHash }, { generation: 1 })
-  await rotateTokenFamilies(db, [second], { ...LIFETIMES, refreshGraceSeconds: 10 })
+  await rotateTokenFamilies(db, [{ ...second, lifetimes: { ...LIFETIMES, refreshGraceSeconds: 10 } }])
   t.same(await windowOf(none, 1000), [1], 'and the generation before stays a replay')
 })

@@ -1,0 +1,130 @@
+import type { Kysely } from 'kysely'
+import { type Database, isRolledBack } from './database.ts'
+
+/** Entries of one statement at most: beyond that, larger ones gain little, and hold rows for longer. */
+const MOST_ENTRIES = 100
+
+/** Statements of one kind that are under way at a time: entries that come meanwhile share the next. */
+const MOST_UNDER_WAY = 2
+
+/** One statement for any number of entries; its results are in their order. */
+type Statement<Entry, Result> = (db: Kysely<Database>, entries: Entry[]) => Promise<Result[]>
+
+interface Waiting<Entry, Result> {
+  entry: Entry
+  resolve: (result: Result) => void
+  reject: (reason: unknown) => void
+}
+
+/**
+ * Lets entries that come in the same turn of the event loop share one statement.
+ *
+ * It is a batch and no cache: each entry has a result of its own, as fresh as that of a statement of its own, since
+ * the statement begins after the entry came. Nothing waits on a timer: what came in a turn goes at its end, and a
+ * single entry goes alone. While as many statements as may be are under way, entries wait for the first to end.
+ *
+ * - **Order**: entries begin in the order in which they came, but for those that must not share a statement.
+ * - **Failures**: where a statement fails in a way which proves that nothing was done, each of its entries gets a
+ *   statement of its own, so that one doesn't spoil the others. After any other failure, such as a lost connection,
+ *   all fail: nobody knows what was done.
+ * - **Size**: at most a hundred entries share a statement.
+ * - **Cancellation**: there is none. An entry whose sender has gone is carried out, as it would be by itself.
+ * - **Transactions**: inside one, an entry is a statement of its own, at once; others have no business there.
+ *
+ * @param keyOf what two entries of one statement must not have in common, such as the row that they change
+ */
+export function batched<Entry, Result>(
+  statement: Statement<Entry, Result>,
+  keyOf?: (entry: Entry) => string,
+): (db: Kysely<Database>, entry: Entry) => Promise<Result> {
+  const queues = new WeakMap<Kysely<Database>, Queue<Entry, Result>>()
+  return async (db, entry) => {
+    if (db.isTransaction) return alone(statement, db, entry)
+    const queue = queues.get(db) ?? new Queue(db, statement, keyOf)
+    queues.set(db, queue)
+    return queue.add(entry)
+  }
+}
+
+/** What waits for its turn on one pool of connections. */
+class Queue<Entry, Result> {
+  #waiting: Waiting<Entry, Result>[] = []
+  #underWay = 0
+  #isScheduled = false
+  readonly #db: Kysely<Database>
+  readonly #statement: Statement<Entry, Result>
+  readonly #keyOf: ((entry: Entry) => string) | undefined
+
+  constructor(
+    db: Kysely<Database>,
+    statement: Statement<Entry, Result>,
+    keyOf: ((entry: Entry) => string) | undefined,
+  ) {
+    this.#db = db
+    this.#statement = statement
+    this.#keyOf = keyOf
+  }
+
+  add(entry: Entry): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ entry, resolve, reject })
+      this.#schedule()
+    })
+  }
+
+  /** Sends what waits at the end of this turn, when every socket that had something has been read. */
+  #schedule(): void {
+    if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
+    this.#isScheduled = true
+    setImmediate(() => {
+      this.#isScheduled = false
+      this.#underWay += 1
+      this.#send(this.#take()).finally(() => {
+        this.#underWay -= 1
+        this.#schedule()
+      })
+      this.#schedule()
+    })
+  }
+
+  #take(): Waiting<Entry, Result>[] {
+    const keyOf = this.#keyOf
+    if (keyOf === undefined) return this.#waiting.splice(0, MOST_ENTRIES)
+    const keys = new Set<string>()
+    const taken: Waiting<Entry, Result>[] = []
+    const left: Waiting<Entry, Result>[] = []
+    for (const one of this.#waiting) {
+      const key = keyOf(one.entry)
+      if (taken.length >= MOST_ENTRIES || keys.has(key)) left.push(one)
+      else taken.push(one)
+      keys.add(key)
+    }
+    this.#waiting = left
+    return taken
+  }
+
+  async #send(batch: Waiting<Entry, Result>[]): Promise<void> {
+    try {
+      const entries = batch.map(({ entry }) => entry)
+      const results = await this.#statement(this.#db, entries)
+      for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result)
+    } catch (error) {
+      if (batch.length === 1 || !isRolledBack(error)) {
+        for (const { reject } of batch) reject(error)
+        return
+      }
+      await Promise.all(
+        batch.map(({ entry, resolve, reject }) => alone(this.#statement, this.#db, entry).then(resolve, reject)),
+      )
+    }
+  }
+}
+
+async function alone<Entry, Result>(
+  statement: Statement<Entry, Result>,
+  db: Kysely<Database>,
+  entry: Entry,
+): Promise<Result> {
+  const [result] = await statement(db, [entry])
+  return result as Result
+}

@@ -1,0 +1,37 @@
+import t from 'tap'
+import { describe, type Measurement, median } from '../../bench/report.ts'
+import { SERVERS } from '../../bench/servers.ts'
+
+const CIRCUMSTANCES = { machine: 'a machine', versions: 'some versions', settings: 'some settings' }
+
+function rounds(server: string, rates: number[]): Measurement[] {
+  return rates.map((rate) => ({
+    server,
+    operation: 'refresh',
+    count: 100,
+    rate,
+    p50Milliseconds: 1,
+    p99Milliseconds: 2,
+    serverMicroseconds: 10_000,
+    databaseMicroseconds: undefined,
+  }))
+}
+
+t.test('the bench shows medians, their spread, and ratios to limits and peers', async (t) => {
+  const measured = [...rounds('oidc-provider', [90, 100, 110]), ...rounds('postern', [500, 400, 420])]
+  const report = describe(measured, [], SERVERS, CIRCUMSTANCES)
+  const row = report.split('\n').find((line) => line.startsWith('| postern |'))
+  t.equal(row, '| postern | 420 | 400 to 500 | 4.20 | 1.00 | 2.00 | 100 | – |')
+  t.match(report, '| server | per second | spread | of oidc-provider |')
+})
+
+t.test('a server that can’t do an operation is left out with the reason', async (t) => {
+  const measured: Measurement[] = rounds('postern', [100]).map((one) => ({ ...one, operation: 'register' }))
+  const report = describe(measured, [], SERVERS, CIRCUMSTANCES)
+  t.match(report, 'Left out: registration at oauth2-server: the library has no registration.')
+})
+
+t.test('the median of an even number of rounds lies between the two in the middle', async (t) => {
+  t.equal(median([4, 1, 3, 2]), 2.5)
+  t.equal(median([3, 1, 2]), 2)
+})

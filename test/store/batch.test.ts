@@ -1,0 +1,135 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { type Kysely, sql } from 'kysely'
+import t from 'tap'
+import { batched } from '../../src/store/batch.ts'
+import { type Database, openDatabase } from '../../src/store/database.ts'
+import { createTestDatabase } from '../support/database.ts'
+
+const { db, url } = await createTestDatabase(t)
+await sql`create table counter (name text primary key, n integer not null check (n < 100))`.execute(db)
+await sql`insert into counter select 'c' || i, 0 from generate_series(1, 300) as i`.execute(db)
+
+/** Counts up by name, and notes which entries shared a statement. */
+function counter() {
+  const statements: string[][] = []
+  const countUp = batched(
+    async (db: Kysely<Database>, entries: { name: string; by: number }[]) => {
+      statements.push(entries.map(({ name }) => name))
+      const { rows } = await sql<{ name: string; n: number }>`
+        update counter c set n = c.n + e.by
+        from unnest(${entries.map(({ name }) => name)}::text[], ${entries.map(({ by }) => by)}::integer[]) as e (name, by)
+        where c.name = e.name returning c.name, c.n`.execute(db)
+      return entries.map(({ name }) => rows.find((row) => row.name === name)?.n)
+    },
+    ({ name }) => name,
+  )
+  return { countUp, statements }
+}
+
+async function reset(): Promise<void> {
+  await sql`update counter set n = 0`.execute(db)
+}
+
+t.test('entries of one turn share a statement, and each has its own result', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const results = await Promise.all([1, 2, 3].map((by) => countUp(db, { name: `c${by}`, by })))
+  t.same(results, [1, 2, 3])
+  t.same(statements, [['c1', 'c2', 'c3']])
+  t.equal(await countUp(db, { name: 'c1', by: 1 }), 2)
+  t.same(statements.at(-1), ['c1'], 'one goes alone')
+})
+
+t.test('entries with the same key take turns, in the order in which they came', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const results = await Promise.all(['c1', 'c2', 'c1', 'c3', 'c1'].map((name) => countUp(db, { name, by: 1 })))
+  t.same([...results].sort(), [1, 1, 1, 2, 3])
+  t.same(statements, [['c1', 'c2', 'c3'], ['c1'], ['c1']])
+})
+
+t.test('an entry that fails spoils no other', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const [good, bad, other] = await Promise.allSettled([
+    countUp(db, { name: 'c1', by: 1 }),
+    countUp(db, { name: 'c2', by: 100 }),
+    countUp(db, { name: 'c3', by: 1 }),
+  ])
+  t.match(good, { status: 'fulfilled', value: 1 })
+  t.match(bad, { status: 'rejected', reason: /check constraint/ })
+  t.match(other, { status: 'fulfilled', value: 1 })
+  t.same(statements, [['c1', 'c2', 'c3'], ['c1'], ['c2'], ['c3']], 'each by itself after the first')
+})
+
+t.test('after a lost connection nothing is done a second time', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const alone = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
+  t.teardown(() => alone.destroy())
+  const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(alone)
+  const held = db.transaction().execute(async (trx) => {
+    await sql`select from counter where name = 'c2' for update`.execute(trx)
+    const waiting = Promise.allSettled(['c1', 'c2'].map((name) => countUp(alone, { name, by: 1 })))
+    for (let blocked = false; !blocked; ) {
+      const found = await sql<{ n: number }>`
+        select count(*)::integer as n from pg_locks where pid = ${rows[0]?.pid} and not granted`.execute(db)
+      blocked = (found.rows[0]?.n ?? 0) > 0
+    }
+    await sql`select pg_terminate_backend(${rows[0]?.pid}::integer)`.execute(db)
+    return waiting
+  })
+  t.same(
+    (await held).map(({ status }) => status),
+    ['rejected', 'rejected'],
+  )
+  t.same(statements, [['c1', 'c2']])
+})
+
+t.test('at most a hundred entries share a statement', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const results = await Promise.all(Array.from({ length: 250 }, (_, i) => countUp(db, { name: `c${i + 1}`, by: 1 })))
+  t.ok(results.every((n) => n === 1))
+  t.same(
+    statements.map(({ length }) => length),
+    [100, 100, 50],
+  )
+})
+
+t.test('while two statements are under way, what comes shares the next', async (t) => {
+  const statements: number[][] = []
+  const release: (() => void)[] = []
+  const waitFor = batched(async (_: Kysely<Database>, entries: number[]) => {
+    statements.push(entries)
+    await new Promise<void>((resolve) => release.push(resolve))
+    return entries
+  })
+  const results = []
+  for (const entry of [1, 2, 3, 4]) {
+    results.push(waitFor(db, entry))
+    await nextTurn()
+    await nextTurn()
+  }
+  t.same(statements, [[1], [2]])
+  release[0]?.()
+  await nextTurn()
+  await nextTurn()
+  t.same(statements, [[1], [2], [3, 4]])
+  for (const one of release) one()
+  t.same(await Promise.all(results), [1, 2, 3, 4])
+})
+
+t.test('inside a transaction an entry is a statement of its own, and is undone with it', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const outside = countUp(db, { name: 'c2', by: 1 })
+  const undone = db.transaction().execute(async (trx) => {
+    t.equal(await countUp(trx, { name: 'c1', by: 1 }), 1)
+    throw new Error('undone')
+  })
+  await t.rejects(undone, /undone/)
+  t.equal(await outside, 1)
+  t.same([...statements].sort(), [['c1'], ['c2']])
+  t.equal(await countUp(db, { name: 'c1', by: 1 }), 1)
+})

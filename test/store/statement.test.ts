@@ -1,0 +1,45 @@
+import { randomUUID } from 'node:crypto'
+import { type Kysely, sql } from 'kysely'
+import t from 'tap'
+import { findClient } from '../../src/store/client.ts'
+import { type Database, openDatabase } from '../../src/store/database.ts'
+import { listSigningKeys } from '../../src/store/signing-key.ts'
+import { statement } from '../../src/store/statement.ts'
+import { createTestDatabase } from '../support/database.ts'
+
+const { db, url } = await createTestDatabase(t)
+const alone = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
+t.teardown(() => alone.destroy())
+
+/** How often the connection has planned and run statements whose text holds this. */
+async function prepared(db: Kysely<Database>, part: string): Promise<number> {
+  const { rows } = await sql<{ n: number }>`
+    select count(*)::integer as n from pg_prepared_statements
+    where strpos(statement, ${part}) > 0 and strpos(statement, 'pg_prepared_statements') = 0`.execute(db)
+  return rows[0]?.n ?? 0
+}
+
+t.test('a statement is put together once, and planned once by each connection', async (t) => {
+  let built = 0
+  const add = statement<{ sum: number; twice: number }, 'one' | 'other'>(({ one, other }) => {
+    built += 1
+    return sql`select ${one}::integer + ${other}::integer as sum, ${one}::integer * 2 as twice /* added */`
+  })
+  t.same(await add(alone, { one: 1, other: 2 }), [{ sum: 3, twice: 2 }])
+  t.same(await add(alone, { other: 20, one: 10 }), [{ sum: 30, twice: 20 }])
+  t.equal(built, 1)
+  t.equal(await prepared(alone, '/* added */'), 1)
+})
+
+t.test('a migration that adds a column while the server runs breaks no statement', async (t) => {
+  await sql`
+    insert into client (id, name, token_endpoint_auth_method, redirect_uris, grant_types, description, registration,
+      created_at)
+    values ('kept', 'Kept', 'none', '{}', '{}', '{}', 'operator', now())`.execute(db)
+  t.equal((await findClient(alone, 'kept'))?.name, 'Kept')
+  await sql`alter table client add column added_later text default 'x'`.execute(db)
+  t.match(await findClient(alone, 'kept'), { name: 'Kept', added_later: 'x' })
+  t.match(await findClient(alone, 'kept'), { name: 'Kept' })
+  t.equal(await findClient(alone, randomUUID()), undefined)
+  t.same(await listSigningKeys(alone), [])
+})
