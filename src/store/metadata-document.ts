@@ -1,5 +1,5 @@
 import { type Kysely, sql } from 'kysely'
-import { keysOf, type NewClient, removeSurplus } from './client.ts'
+import { keysOf, type NewClient, type ReplacedMetadata, removeSurplus } from './client.ts'
 import type { ClientRow, Database } from './database.ts'
 
 /** A failed fetch isn't tried again for a client that can do without it. */
@@ -39,22 +39,7 @@ export async function findDocumentState(db: Kysely<Database>, id: string): Promi
 }
 
 /** What a metadata document says, as it is kept. */
-export interface DocumentClient
-  extends Pick<
-    NewClient,
-    | 'id'
-    | 'name'
-    | 'tokenEndpointAuthMethod'
-    | 'redirectUris'
-    | 'grantTypes'
-    | 'defaultScope'
-    | 'dpopBoundAccessTokens'
-    | 'requirePushedAuthorizationRequests'
-    | 'jwks'
-    | 'jwksUri'
-    | 'signingAlgorithm'
-    | 'description'
-  > {
+export interface DocumentClient extends Pick<NewClient, 'id'>, Omit<ReplacedMetadata, 'secretHash'> {
   tokenEndpointAuthMethods: string[]
   consentDigest: Buffer
   /** the network that it was fetched for, the first time */

@@ -6,7 +6,7 @@ import { createPasswordHasher } from '../../src/users/password.ts'
 import { until } from '../support/until.ts'
 import { CLI, startCommand } from './command.ts'
 
-// util-linux's `script` gives a program a terminal
+// util-linux's `script` gives a program a terminal; without one there is no prompt to test, and it is skipped
 const hasScript = /util-linux/.test(spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout ?? '')
 const options = hasScript ? { buffered: true } : { skip: 'there is no script (util-linux) to make a terminal with' }
 t.jobs = 4

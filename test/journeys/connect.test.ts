@@ -11,6 +11,7 @@ import { type PosternProcess, startPosternProcess } from '../support/postern-pro
 
 const root = t
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('a person connects an MCP client', { skip: WITHOUT_BROWSER }, async (t) => {
   const postern = await startPosternProcess(t)
   const [url, stepUpUrl] = await Promise.all([

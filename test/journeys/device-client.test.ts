@@ -55,6 +55,7 @@ async function openLink(visitor: Visitor, link: string, { signedIn = false } = {
 
 const errorsOf = (program: RunningProgram) => program.process.stderr?.setEncoding('utf8').toArray()
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('a person decides about a device in a browser elsewhere', { skip: WITHOUT_BROWSER }, async (t) => {
   const postern = await startPosternProcess(t)
   await postern.addResource(RESOURCE)

@@ -8,6 +8,7 @@ import { addResource, freePort, startTestPostern } from '../support/postern.ts'
 
 const root = t
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('a web page connects with the official SDK, and refreshes', { skip: WITHOUT_BROWSER }, async (t) => {
   const postern = await startTestPostern(t)
   const url = `http://localhost:${await freePort()}/mcp`

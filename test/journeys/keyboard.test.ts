@@ -13,6 +13,7 @@ const root = t
 
 t.test(
   'everything can be done with the keyboard alone, and without JavaScript',
+  // skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
   { skip: WITHOUT_BROWSER },
   async (t) => {
     const postern = await startTestPostern(t, { encryptionKey: 'a key for the tests of the keyboard, long enough' })

@@ -84,6 +84,7 @@ async function behindProxy(t: Test): Promise<void> {
   })
 
   for (const sdk of [SDK, CLIENT_PACKAGE]) {
+    // skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
     t.test(`${sdk.name} connects, refreshes, and stops when its grant ends`, { skip: WITHOUT_BROWSER }, async (t) => {
       const visitor = await openBrowser(t, root)
       const callback = await listenForCallback(t)

@@ -14,6 +14,7 @@ const SETTINGS = {
   POSTERN_PASSWORD_SIGN_IN: 'off',
 }
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('a person of a company connects an MCP client', { skip: WITHOUT_BROWSER }, async (t) => {
   const postern = await startPosternProcess(t, SETTINGS)
   const redirectUris = [`${postern.issuer}/login/company/callback`]

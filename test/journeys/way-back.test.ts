@@ -10,6 +10,7 @@ import { addClient, startTestPostern } from '../support/postern.ts'
 
 const root = t
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('the browser goes back to the client', { skip: WITHOUT_BROWSER }, async (t) => {
   const postern = await startTestPostern(t)
 

@@ -12,6 +12,7 @@ interface Finding {
   nodes: { html: string; failureSummary: string }[]
 }
 
+// skipped only where there is no Chromium, and says so: WITHOUT_BROWSER is the reason
 t.test('axe finds nothing on any page, and nothing is wider than the screen', { skip: WITHOUT_BROWSER }, async (t) => {
   const visitor = await openBrowser(t, root)
   const { page } = visitor
