@@ -12,30 +12,34 @@ const REST_SECONDS = 2
  * @returns to be called when the server begins to stop
  */
 export function watchConnections(server: Server): () => void {
-  const sockets = new Set<Socket>()
-  const underWay = new Set<ServerResponse>()
+  // the table changes with connections alone: one whose entries come and go with requests outlives them, and keeps them
+  const underWay = new Map<Socket, ServerResponse | undefined>()
   let stopping = false
   function onClose(this: ServerResponse): void {
-    underWay.delete(this)
-    if (stopping) this.req.socket.end()
+    const { socket } = this.req
+    if (underWay.get(socket) !== this) return // the next request of the connection is here already
+    underWay.set(socket, undefined)
+    if (stopping) socket.end()
   }
   server.on('connection', (socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
+    underWay.set(socket, undefined)
+    socket.once('close', () => underWay.delete(socket))
   })
-  server.prependListener('request', (_request, response) => {
-    underWay.add(response)
+  server.prependListener('request', ({ socket }, response) => {
+    underWay.set(socket, response)
     response.on('close', onClose)
   })
-  const cutAllBut = (needed: ServerResponse[]) => {
-    const kept = new Set(needed.map(({ req }) => req.socket))
-    for (const socket of sockets) if (!kept.has(socket)) socket.destroy()
+  const cutUnless = (isNeeded: (response: ServerResponse) => boolean) => {
+    for (const [socket, response] of underWay) {
+      if (response === undefined || !isNeeded(response)) socket.destroy()
+    }
   }
   return () => {
     stopping = true
-    for (const response of underWay) if (!response.headersSent) response.setHeader('connection', 'close')
-    cutAllBut([...underWay])
-    const cutIncomplete = () => cutAllBut([...underWay].filter(({ req }) => req.complete))
-    setTimeout(cutIncomplete, REST_SECONDS * 1000).unref()
+    for (const response of underWay.values()) {
+      if (response?.headersSent === false) response.setHeader('connection', 'close')
+    }
+    cutUnless(() => true)
+    setTimeout(() => cutUnless(({ req }) => req.complete), REST_SECONDS * 1000).unref()
   }
 }
