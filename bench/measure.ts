@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
-import type { Cluster } from './cluster.ts'
+import { type Cluster, withClient } from './cluster.ts'
 import type { Job, Order, Outcome, Report } from './driver.ts'
 import type { OperationName } from './operations.ts'
 import { cpuOfPostgres, end, startProgram } from './processes.ts'
@@ -71,6 +71,8 @@ export async function measure(
   const { name } = server.plan
   try {
     const go = await driver.prepare({ server: name, target: server.target, operation, ...amount })
+    // autovacuum would do it within a minute: until then, Postgres plans for the tables of before
+    await withClient(cluster.urlOf(server.database), (client) => client.query('analyze'))
     const before = [server.cpuMicroseconds(), cpuOfPostgres(cluster.pid)] as const
     const outcome = await go()
     const after = [server.cpuMicroseconds(), cpuOfPostgres(cluster.pid)] as const

@@ -101,6 +101,7 @@ export async function seedServer(
 /** A server that runs: one process, or several on the same database. */
 export interface Running {
   plan: ServerPlan
+  database: string
   target: Target
   /** from the start of the process to the first answer */
   startMilliseconds: number
@@ -156,6 +157,7 @@ export async function startServer(
     const pids = children.map(({ pid }) => pid as number)
     return {
       plan,
+      database,
       target: { ports, paths: plan.paths, ...callers, ...counts, cookie, isPostern },
       startMilliseconds,
       cpuMicroseconds: () => sum(pids.map(cpuOf)),
