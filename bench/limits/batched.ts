@@ -1,13 +1,12 @@
 /**
- * A bare limit: Fastify, and the statements of one turn of the event loop in one. At most two of a kind are under way,
- * and at most a hundred entries share one, as in Postern.
+ * A bare limit: Fastify, and the statements of one turn of the event loop in one. One of a kind is under way at a time,
+ * and at most a hundred entries share it, as in Postern.
  */
 import type pg from 'pg'
 import { type Row, serveLimit } from './serve.ts'
 import type { Statement } from './statements.ts'
 
 const MOST_ENTRIES = 100
-const MOST_UNDER_WAY = 2
 
 interface Waiting {
   values: unknown[]
@@ -29,20 +28,19 @@ function queueFor(pool: pg.Pool, statement: Statement): (values: unknown[]) => P
   const keyIndex = names.indexOf(statement.key ?? '')
   const text = statement.text(relationOf(statement), true)
   let waiting: Waiting[] = []
-  let underWay = 0
+  let isUnderWay = false
   let isScheduled = false
 
   const schedule = () => {
-    if (isScheduled || waiting.length === 0 || underWay >= MOST_UNDER_WAY) return
+    if (isScheduled || waiting.length === 0 || isUnderWay) return
     isScheduled = true
     setImmediate(() => {
       isScheduled = false
-      underWay += 1
+      isUnderWay = true
       send(take()).finally(() => {
-        underWay -= 1
+        isUnderWay = false
         schedule()
       })
-      schedule()
     })
   }
 

@@ -4,8 +4,14 @@ import { type Database, isRolledBack } from './database.ts'
 /** Entries of one statement at most: beyond that, larger ones gain little, and hold rows for longer. */
 const MOST_ENTRIES = 100
 
-/** Statements of one kind that are under way at a time: entries that come meanwhile share the next. */
-const MOST_UNDER_WAY = 2
+/**
+ * One statement of a kind is under way at a time, and entries that come meanwhile share the next: measured, two at a time
+ * cost a fifth of the throughput. But none waits for longer than this for one that is slow, or stuck behind a lock …
+ */
+const PATIENCE_MILLISECONDS = 5
+
+/** … until this many are under way, so that one kind of statement can't take all connections. */
+const MOST_UNDER_WAY = 4
 
 /** One statement for any number of entries; its results are in their order. */
 type Statement<Entry, Result> = (db: Kysely<Database>, entries: Entry[]) => Promise<Result[]>
@@ -20,8 +26,8 @@ interface Waiting<Entry, Result> {
  * Lets entries that come in the same turn of the event loop share one statement.
  *
  * It is a batch and no cache: each entry has a result of its own, as fresh as that of a statement of its own, since
- * the statement begins after the entry came. Nothing waits on a timer: what came in a turn goes at its end, and a
- * single entry goes alone. While as many statements as may be are under way, entries wait for the first to end.
+ * the statement begins after the entry came. What came in a turn goes at its end, and a single entry goes alone. While a
+ * statement is under way, entries wait until it ends, or has taken for five milliseconds.
  *
  * - **Order**: entries begin in the order in which they came, but for those that must not share a statement.
  * - **Failures**: where a statement fails in a way which proves that nothing was done, each of its entries gets a
@@ -50,7 +56,9 @@ export function batched<Entry, Result>(
 class Queue<Entry, Result> {
   #waiting: Waiting<Entry, Result>[] = []
   #underWay = 0
+  #startedAt = 0
   #isScheduled = false
+  #isPatient = false
   readonly #db: Kysely<Database>
   readonly #statement: Statement<Entry, Result>
   readonly #keyOf: ((entry: Entry) => string) | undefined
@@ -75,16 +83,28 @@ class Queue<Entry, Result> {
   /** Sends what waits at the end of this turn, when every socket that had something has been read. */
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
+    const patienceLeft = this.#underWay === 0 ? 0 : this.#startedAt + PATIENCE_MILLISECONDS - performance.now()
+    if (patienceLeft > 0) return this.#waitFor(patienceLeft)
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
       this.#underWay += 1
+      this.#startedAt = performance.now()
       this.#send(this.#take()).finally(() => {
         this.#underWay -= 1
         this.#schedule()
       })
       this.#schedule()
     })
+  }
+
+  #waitFor(milliseconds: number): void {
+    if (this.#isPatient) return
+    this.#isPatient = true
+    setTimeout(() => {
+      this.#isPatient = false
+      this.#schedule()
+    }, milliseconds)
   }
 
   #take(): Waiting<Entry, Result>[] {

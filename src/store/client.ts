@@ -74,7 +74,7 @@ export function removeSurplus(
         select id from client
         where registration_source = ${added.registrationSource} and unused_since is not null
           and id <> ${added.id} and (registration <> 'document' or disabled_at is null)
-        order by unused_since desc offset ${unusedKept - 1} limit 10
+        order by unused_since desc offset ${sql.lit(unusedKept - 1)} limit 10
       ))
       for update skip locked -- of these alone: below an offset, the rows that are passed over would be locked, too
     )) and ${hasNoFamily()}`
@@ -99,17 +99,16 @@ export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unkn
       and registration <> 'operator' and unused_since is null`
 }
 
-const selectClients = statement<ClientRow & { entry: number }, 'ids'>(
-  ({ ids }) => sql`
-    select p.entry::integer - 1 as entry, c.*
-    from unnest(${ids}::text[]) with ordinality as p (id, entry) join client c on c.id = p.id`,
-)
+const selectClients = statement<ClientRow, 'ids'>(({ ids }) => sql`select * from client where id = any(${ids}::text[])`)
 
-/** Finds a client (primary key), disabled or not, in one statement with others. */
+/**
+ * Finds a client (primary key), disabled or not, in one statement with others. A row is read once, however many ask for
+ * it: a connector that many people use is one client. So the row that they get is not for changing.
+ */
 export const findClient = batched(async (db, ids: string[]): Promise<(ClientRow | undefined)[]> => {
-  const found = new Array<ClientRow | undefined>(ids.length)
-  for (const { entry, ...client } of await selectClients(db, { ids })) found[entry] = client
-  return found
+  const rows = await selectClients(db, { ids: [...new Set(ids)] })
+  const found = new Map(rows.map((client) => [client.id, client]))
+  return ids.map((id) => found.get(id))
 })
 
 /** Clients with the number of their living grants, the newest first. */

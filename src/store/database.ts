@@ -337,6 +337,12 @@ export type DatabaseConnection =
 /** The longest that a statement may take; one that waits for longer is ended by Postgres. */
 const STATEMENT_SECONDS = 10
 
+/**
+ * Statements are planned without their values, once: all find their rows by an index whatever the values are. Otherwise
+ * Postgres would plan some anew each time, since for one row the plan costs less than the planning.
+ */
+const PLAN_ONCE = '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off'
+
 /** A connection on which nothing came for this long is dead: a partition, or a machine that vanished. */
 const SILENCE_SECONDS = 15
 
@@ -359,6 +365,7 @@ export function openDatabase(
     statement_timeout: patient ? 0 : STATEMENT_SECONDS * 1000,
     keepAlive: true,
     idle_in_transaction_session_timeout: 30_000,
+    options: patient ? '' : PLAN_ONCE,
     application_name: 'postern',
   })
   pool.on('error', options.onError)

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { batched } from '../../src/store/batch.ts'
@@ -97,27 +97,50 @@ t.test('at most a hundred entries share a statement', async (t) => {
   )
 })
 
-t.test('while two statements are under way, what comes shares the next', async (t) => {
+/** Statements that end when they are told to. */
+function gate() {
   const statements: number[][] = []
   const release: (() => void)[] = []
-  const waitFor = batched(async (_: Kysely<Database>, entries: number[]) => {
+  const pass = batched(async (_: Kysely<Database>, entries: number[]) => {
     statements.push(entries)
     await new Promise<void>((resolve) => release.push(resolve))
     return entries
   })
+  return { pass, statements, release }
+}
+
+t.test('while a statement is under way, what comes shares the next', async (t) => {
+  const { pass, statements, release } = gate()
   const results = []
-  for (const entry of [1, 2, 3, 4]) {
-    results.push(waitFor(db, entry))
+  for (const entry of [1, 2, 3]) {
+    results.push(pass(db, entry))
     await nextTurn()
     await nextTurn()
   }
-  t.same(statements, [[1], [2]])
+  t.same(statements, [[1]])
   release[0]?.()
   await nextTurn()
   await nextTurn()
-  t.same(statements, [[1], [2], [3, 4]])
+  t.same(statements, [[1], [2, 3]])
+  release[1]?.()
+  t.same(await Promise.all(results), [1, 2, 3])
+})
+
+t.test('a statement that takes long holds up no other, until four are under way', async (t) => {
+  const { pass, statements, release } = gate()
+  const results = []
+  for (const entry of [1, 2, 3, 4]) {
+    results.push(pass(db, entry))
+    while (statements.length < entry) await nextTurn()
+  }
+  results.push(pass(db, 5), pass(db, 6))
+  await setTimeout(50)
+  t.same(statements, [[1], [2], [3], [4]])
+  release[2]?.()
+  while (statements.length < 5) await nextTurn()
+  t.same(statements.at(-1), [5, 6])
   for (const one of release) one()
-  t.same(await Promise.all(results), [1, 2, 3, 4])
+  t.same(await Promise.all(results), [1, 2, 3, 4, 5, 6])
 })
 
 t.test('inside a transaction an entry is a statement of its own, and is undone with it', async (t) => {
