@@ -17,8 +17,9 @@ const PREFLIGHT = {
  * call them. Without credentials, so no cookie is ever sent along.
  */
 export function allowCrossOrigin(server: FastifyInstance): void {
-  server.addHook('onRequest', async (_request, reply) => {
+  server.addHook('onRequest', (_request, reply, done) => {
     reply.headers(ALLOW_ORIGIN)
+    done()
   })
 }
 

@@ -22,7 +22,7 @@ export type IntrospectionResponse =
       iss: string
       sub: string
       /** absent for a token that a client got for itself */
-      username?: string
+      username: string | undefined
       aud: string
       client_id: string
       scope: string
@@ -30,7 +30,7 @@ export type IntrospectionResponse =
       iat: number
       token_type: 'Bearer' | 'DPoP'
       /** the key that the token is bound to (RFC 9449 §6.2) */
-      cnf?: { jkt: string }
+      cnf: { jkt: string } | undefined
     }
 
 /** What is stored about a token that holds. */
@@ -55,13 +55,13 @@ export function introspectionResponse(
     active: true,
     iss: issuer,
     sub: token.userId ?? token.clientId, // RFC 9068 §2.2
-    ...(token.username === null ? {} : { username: token.username }),
+    username: token.username ?? undefined,
     aud: resource,
     client_id: token.clientId,
     scope: token.scope,
     exp: token.expiresAtSeconds,
     iat: token.issuedAtSeconds,
     token_type: token.dpopJkt === null ? 'Bearer' : 'DPoP',
-    ...(token.dpopJkt === null ? {} : { cnf: { jkt: token.dpopJkt } }),
+    cnf: token.dpopJkt === null ? undefined : { jkt: token.dpopJkt },
   }
 }

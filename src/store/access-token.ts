@@ -119,15 +119,15 @@ export interface LookedUp {
   token: ActiveToken | undefined
 }
 
-/** A row of the look-up; `found` says whether the token holds. */
-type LookupRow = Omit<LookedUp, 'token'> & ActiveToken & { entry: number; found: boolean }
+/** A row of the look-up; what is said of a token that doesn't hold is `null`. */
+type LookupRow = Omit<LookedUp, 'token'> & Omit<ActiveToken, 'clientId'> & { entry: number; clientId: string | null }
 
 const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
   ({ resourceIds, tokenHashes }) => sql`
     select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
       r.token_format as "tokenFormat",
       floor(extract(epoch from now()))::float8 as "nowSeconds",
-      t.client_id is not null as found, t.client_id as "clientId", t.family_id as "familyId",
+      t.client_id as "clientId", t.family_id as "familyId",
       t.user_id as "userId", t.username, t.scope, t.dpop_jkt as "dpopJkt",
       floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
       floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
@@ -159,10 +159,15 @@ export async function lookUpAccessTokens(db: Kysely<Database>, lookups: Lookup[]
     tokenHashes: lookups.map((one) => one.tokenHash ?? null),
   })
   const found = new Array<LookedUp | undefined>(lookups.length)
-  for (const { entry, found: holds, secretHash, resourceUri, tokenFormat, nowSeconds, ...token } of rows) {
-    found[entry] = { secretHash, resourceUri, tokenFormat, nowSeconds, token: holds ? token : undefined }
+  for (const row of rows) {
+    const { secretHash, resourceUri, tokenFormat, nowSeconds } = row
+    found[row.entry] = { secretHash, resourceUri, tokenFormat, nowSeconds, token: holds(row) ? row : undefined }
   }
   return found
+}
+
+function holds(row: LookupRow): row is LookupRow & ActiveToken {
+  return row.clientId !== null
 }
 
 /** Looks up one, in one statement with others. */

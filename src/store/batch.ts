@@ -5,13 +5,16 @@ import { type Database, isRolledBack } from './database.ts'
 const MOST_ENTRIES = 100
 
 /**
- * One statement of a kind is under way at a time, and entries that come meanwhile share the next: measured, two at a time
- * cost a fifth of the throughput. But none waits for longer than this for one that is slow, or stuck behind a lock …
+ * While a statement is under way, entries that come share the next one of their kind: measured, two at a time cost a
+ * fifth of the throughput. But none waits for longer than this for one that is slow, or stuck behind a lock …
  */
 const PATIENCE_MILLISECONDS = 5
 
-/** … until this many are under way, so that one kind of statement can't take all connections. */
-const MOST_UNDER_WAY = 4
+/** … nor at all where the database is so far away that most of a statement's time is spent on the way. */
+const FAR_MILLISECONDS = 0.7
+
+/** Statements of one kind that are under way at a time, so that one kind can't take all connections. */
+const MOST_UNDER_WAY = 8
 
 /** One statement for any number of entries; its results are in their order. */
 type Statement<Entry, Result> = (db: Kysely<Database>, entries: Entry[]) => Promise<Result[]>
@@ -27,7 +30,8 @@ interface Waiting<Entry, Result> {
  *
  * It is a batch and no cache: each entry has a result of its own, as fresh as that of a statement of its own, since
  * the statement begins after the entry came. What came in a turn goes at its end, and a single entry goes alone. While a
- * statement is under way, entries wait until it ends, or has taken for five milliseconds.
+ * statement is under way, entries wait until it ends, or has taken for five milliseconds; but not where the database is
+ * far away, and never behind fewer than eight that hang.
  *
  * - **Order**: entries begin in the order in which they came, but for those that must not share a statement.
  * - **Failures**: where a statement fails in a way which proves that nothing was done, each of its entries gets a
@@ -46,10 +50,31 @@ export function batched<Entry, Result>(
   const queues = new WeakMap<Kysely<Database>, Queue<Entry, Result>>()
   return async (db, entry) => {
     if (db.isTransaction) return alone(statement, db, entry)
-    const queue = queues.get(db) ?? new Queue(db, statement, keyOf)
+    const queue = queues.get(db) ?? new Queue(db, statement, keyOf, distanceOf(db))
     queues.set(db, queue)
     return queue.add(entry)
   }
+}
+
+/** How far away a database is: the shortest time that a statement took of late, of whatever kind. */
+class Distance {
+  #milliseconds = 0
+
+  note(took: number): void {
+    this.#milliseconds = Math.min(took, this.#milliseconds + 0.01)
+  }
+
+  get isFar(): boolean {
+    return this.#milliseconds >= FAR_MILLISECONDS
+  }
+}
+
+const distances = new WeakMap<Kysely<Database>, Distance>()
+
+function distanceOf(db: Kysely<Database>): Distance {
+  const distance = distances.get(db) ?? new Distance()
+  distances.set(db, distance)
+  return distance
 }
 
 /** What waits for its turn on one pool of connections. */
@@ -62,15 +87,18 @@ class Queue<Entry, Result> {
   readonly #db: Kysely<Database>
   readonly #statement: Statement<Entry, Result>
   readonly #keyOf: ((entry: Entry) => string) | undefined
+  readonly #distance: Distance
 
   constructor(
     db: Kysely<Database>,
     statement: Statement<Entry, Result>,
     keyOf: ((entry: Entry) => string) | undefined,
+    distance: Distance,
   ) {
     this.#db = db
     this.#statement = statement
     this.#keyOf = keyOf
+    this.#distance = distance
   }
 
   add(entry: Entry): Promise<Result> {
@@ -83,14 +111,18 @@ class Queue<Entry, Result> {
   /** Sends what waits at the end of this turn, when every socket that had something has been read. */
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
-    const patienceLeft = this.#underWay === 0 ? 0 : this.#startedAt + PATIENCE_MILLISECONDS - performance.now()
-    if (patienceLeft > 0) return this.#waitFor(patienceLeft)
+    if (this.#underWay > 0 && !this.#distance.isFar) {
+      const patienceLeft = this.#startedAt + PATIENCE_MILLISECONDS - performance.now()
+      if (patienceLeft > 0) return this.#waitFor(patienceLeft)
+    }
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
       this.#underWay += 1
-      this.#startedAt = performance.now()
+      const startedAt = performance.now()
+      this.#startedAt = startedAt
       this.#send(this.#take()).finally(() => {
+        this.#distance.note(performance.now() - startedAt)
         this.#underWay -= 1
         this.#schedule()
       })

@@ -33,9 +33,16 @@ export type CredentialKind = keyof typeof CREDENTIAL_PREFIXES
 const CREDENTIAL_BYTES = 32
 const CHECKSUM_LENGTH = 6 // the base64url of four bytes
 
-/** Random bytes; with `randomId`, the one place where randomness is read. */
+/** Random bytes are read by the page: reading a few costs as much. */
+const RANDOM_PAGE_BYTES = 4096
+let randomPage = Buffer.alloc(0)
+
+/** Random bytes, none of which is handed out twice; with `randomId`, the one place where randomness is read. */
 export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
-  return randomBytes(bytes)
+  if (bytes > randomPage.length) randomPage = randomBytes(Math.max(bytes, RANDOM_PAGE_BYTES))
+  const secret = randomPage.subarray(0, bytes)
+  randomPage = randomPage.subarray(bytes)
+  return secret
 }
 
 /** A new identifier that needn't be secret. */

@@ -126,21 +126,41 @@ t.test('while a statement is under way, what comes shares the next', async (t) =
   t.same(await Promise.all(results), [1, 2, 3])
 })
 
-t.test('a statement that takes long holds up no other, until four are under way', async (t) => {
+t.test('a statement that takes long holds up no other, until eight are under way', async (t) => {
   const { pass, statements, release } = gate()
   const results = []
-  for (const entry of [1, 2, 3, 4]) {
+  for (const entry of [1, 2, 3, 4, 5, 6, 7, 8]) {
     results.push(pass(db, entry))
     while (statements.length < entry) await nextTurn()
   }
-  results.push(pass(db, 5), pass(db, 6))
+  results.push(pass(db, 9), pass(db, 10))
   await setTimeout(50)
-  t.same(statements, [[1], [2], [3], [4]])
+  t.equal(statements.length, 8)
   release[2]?.()
-  while (statements.length < 5) await nextTurn()
-  t.same(statements.at(-1), [5, 6])
+  while (statements.length < 9) await nextTurn()
+  t.same(statements.at(-1), [9, 10])
   for (const one of release) one()
-  t.same(await Promise.all(results), [1, 2, 3, 4, 5, 6])
+  t.same(await Promise.all(results), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+})
+
+t.test('where the database is far away, nothing waits for a statement that is under way', async (t) => {
+  const far = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
+  t.teardown(() => far.destroy())
+  const onTheWay = batched(async (_: Kysely<Database>, entries: number[]) => {
+    await setTimeout(3)
+    return entries
+  })
+  for (let entry = 0; entry < 200; entry += 1) await onTheWay(far, entry)
+  const { pass, statements, release } = gate()
+  const results = []
+  for (const entry of [1, 2, 3]) {
+    results.push(pass(far, entry))
+    await nextTurn()
+    await nextTurn()
+  }
+  t.same(statements, [[1], [2], [3]])
+  for (const one of release) one()
+  t.same(await Promise.all(results), [1, 2, 3])
 })
 
 t.test('inside a transaction an entry is a statement of its own, and is undone with it', async (t) => {
