@@ -113,7 +113,10 @@ class Queue<Entry, Result> {
     if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
     if (this.#underWay > 0 && !this.#distance.isFar) {
       const patienceLeft = this.#startedAt + PATIENCE_MILLISECONDS - performance.now()
-      if (patienceLeft > 0) return this.#waitFor(patienceLeft)
+      if (patienceLeft > 0) {
+        this.#waitFor(patienceLeft)
+        return
+      }
     }
     this.#isScheduled = true
     setImmediate(() => {

@@ -1,4 +1,6 @@
 import { availableParallelism } from 'node:os'
+import { performance } from 'node:perf_hooks'
+import { setTimeout } from 'node:timers/promises'
 import argon2 from 'argon2'
 import pLimit from 'p-limit'
 import { OAuthError } from '../protocol/oauth-error.ts'
@@ -9,6 +11,12 @@ const PARAMETERS = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, par
 
 /** Of the four threads that Node.js has for such work by default, one stays free for files and name resolution. */
 const MOST_AT_ONCE = Math.min(availableParallelism(), 3)
+
+/** From this share of its time on, the event loop is busy, and passwords leave it room. */
+const BUSY = 0.5
+
+/** While the event loop is busy, a computation is followed by a rest so many times as long. */
+const REST = 2.5
 
 /** More than this many waiting sign-ins would wait longer than people do. */
 const LONGEST_QUEUE = 100
@@ -26,8 +34,8 @@ export interface PasswordHasher {
 }
 
 /**
- * Makes a hasher that runs few computations at once, so that a wave of sign-ins never takes all
- * threads from the token endpoint.
+ * Makes a hasher that runs few computations at once, with rests between them while the server has much else to do, so
+ * that a wave of sign-ins takes neither all threads nor the processor from the token endpoint.
  */
 export async function createPasswordHasher(): Promise<PasswordHasher> {
   const limit = pLimit(MOST_AT_ONCE)
@@ -36,7 +44,15 @@ export async function createPasswordHasher(): Promise<PasswordHasher> {
       const options = { retryAfterSeconds: 5 }
       throw new OAuthError('temporarily_unavailable', 'too many people are signing in', 'password_queue_full', options)
     }
-    return limit(task)
+    return new Promise((resolve, reject) => {
+      limit(async () => {
+        const before = performance.eventLoopUtilization()
+        const startedAt = performance.now()
+        await task().then(resolve, reject)
+        const took = performance.now() - startedAt
+        if (performance.eventLoopUtilization(before).utilization > BUSY) await setTimeout(took * REST)
+      })
+    })
   }
   const nobodysHash = await argon2.hash(randomSecret(), PARAMETERS)
   return {
