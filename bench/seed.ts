@@ -111,7 +111,7 @@ async function seedPostern(url: string): Promise<Callers> {
   const db = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {}, patient: true })
   try {
     await migrateToLatest(db)
-    const passwords = await createPasswordHasher()
+    const passwords = createPasswordHasher()
     const passwordHash = await passwords.hash(PERSON.password)
     const person = { id: PERSON.id, usernameKey: PERSON.username, username: PERSON.username }
     await insertUser(db, { ...person, passwordHash, isAdministrator: true })

@@ -40,11 +40,12 @@ import {
 import { type UserOptions, userAdd, userList, userRemove, userSetDisabled, userSetPassword } from './admin/user.ts'
 import { ConfigError, readConfig, settingsHelp } from './config.ts'
 import { GRANT_TYPES } from './grants/index.ts'
-import { StartError, startPostern, stopOnSignal, VERSION } from './main.ts'
 import { CLIENT_AUTHENTICATION_METHODS } from './protocol/client-authentication.ts'
 import { SIGNING_ALGORITHMS } from './protocol/signing-key.ts'
+import { StartError } from './start-error.ts'
 import { TOKEN_FORMATS } from './store/database.ts'
 import { EmbeddedPostgresError } from './store/embedded-postgres.ts'
+import { VERSION } from './version.ts'
 
 const BAD_USAGE = 2
 const EXAMPLE_ID = '0c5a4f6e-9d1f-4f0e-8f5c-3a1d0f4f2b7e'
@@ -62,7 +63,11 @@ const postern = new Command('postern')
 
 command(postern, 'serve', 'Start the server; its log is on standard output, in JSON.', 'postern serve')
   .addHelpText('after', `\nSettings, from the environment:\n${settingsHelp()}`)
-  .action(async () => stopOnSignal(startPostern(readConfig())))
+  .action(async () => {
+    const config = readConfig()
+    const { startPostern, stopOnSignal } = await import('./main.ts') // other commands do without the server
+    await stopOnSignal(startPostern(config))
+  })
 
 command(
   postern,

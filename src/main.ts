@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { createFetchJson } from './clients/fetch-json.ts'
 import type { Config } from './config.ts'
@@ -8,6 +6,7 @@ import { createSigningKeys } from './keys/signing-keys.ts'
 import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
 import { createServer } from './server.ts'
+import { StartError } from './start-error.ts'
 import {
   type DatabaseConnection,
   databaseProblem,
@@ -23,22 +22,13 @@ import { EncryptionKeyError } from './tokens/encryption.ts'
 import { createFirstUser, issueSetupLink } from './users/create.ts'
 import { createPasswordHasher } from './users/password.ts'
 import { sealAnew } from './users/seal-anew.ts'
+import { VERSION } from './version.ts'
 
 const POOL_SIZE = 10
 /** How long the start waits for a database that is still starting itself. */
 const DATABASE_WAIT_SECONDS = 30
 /** How long a shutdown waits for requests under way. */
 const SHUTDOWN_SECONDS = 20
-
-/** The version in package.json. */
-export const VERSION: string = JSON.parse(
-  readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8'),
-).version
-
-/** A reason for not starting that an operator can act on: shown without a stack. */
-export class StartError extends Error {
-  override readonly name = 'StartError'
-}
 
 /**
  * Starts the server: database, migrations, first user, routes, housekeeping.
@@ -64,7 +54,7 @@ export async function startPostern(config: Config): Promise<() => Promise<void>>
       fetchJson: createFetchJson(config.metadataDocumentLoopback),
       log,
       keys: createSigningKeys({ config, db, log }),
-      passwords: await createPasswordHasher(),
+      passwords: createPasswordHasher(),
     }
     await context.keys.tend()
     await provideFirstUser(context)

@@ -50,6 +50,13 @@ import { randomId } from './tokens/secret.ts'
 const BODY_LIMIT = 64 * 1024 // bytes: a registration with fifty redirect URIs fits
 const LONGEST_HEADER = 32 * 1024 // bytes: an authorization request with a long state travels in the URL
 
+/** Routes have no schemas of Fastify's: what comes in is validated by zod, and loading its compilers is slow. */
+const NO_COMPILERS = { buildValidator: noCompiler, buildSerializer: noCompiler }
+
+function noCompiler(): never {
+  throw new Error('routes have no schemas')
+}
+
 /** Every URL, and what answers it. All are below the issuer's path, and so are the well-knowns (RFC 8414 §3). */
 export async function createServer(context: Context): Promise<FastifyInstance> {
   const { config } = context
@@ -140,6 +147,7 @@ function createFastify(context: Context): FastifyInstance {
     requestTimeout: 60_000, // milliseconds: slow bodies must not hold their sockets for ever
     return503OnClosing: false, // what still comes on an open connection is answered, and the connection closed
     http: { maxHeaderSize: LONGEST_HEADER },
+    schemaController: { compilersFactory: NO_COMPILERS },
     frameworkErrors: (error, request, reply) => {
       answerError(context, error, request as FastifyRequest, reply as FastifyReply)
     },

@@ -22,7 +22,7 @@ export async function userAdd(config: Config, name: string, options: UserOptions
   const password = await readNewPassword()
   const isAdministrator = options.admin === true
   const user = await withDatabase(config, async (db) => {
-    const context = { db, passwords: await createPasswordHasher() }
+    const context = { db, passwords: createPasswordHasher() }
     const result = await createUser(context, { username: name, password, isAdministrator })
     if (result.outcome !== 'created') throw new AdminError(result.problem)
     return demandUser(name, await findUser(db, key))
@@ -68,7 +68,7 @@ export async function userSetPassword(config: Config, name: string): Promise<Ans
   const key = demandKey(name)
   await withDatabase(config, async (db) => demandUser(name, await findUser(db, key)))
   const password = await readNewPassword()
-  const passwordHash = await (await createPasswordHasher()).hash(password)
+  const passwordHash = await createPasswordHasher().hash(password)
   const user = await withDatabase(config, async (db) => {
     await setUserPassword(db, key, passwordHash)
     return demandUser(name, await findUser(db, key))

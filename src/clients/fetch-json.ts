@@ -1,6 +1,6 @@
 import { Resolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
-import { Agent, buildConnector, request } from 'undici'
+import type { Agent } from 'undici'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { isLoopbackAddress, isPublicAddress } from './public-address.ts'
 
@@ -107,7 +107,7 @@ export function createFetchJson(allowLoopback: boolean, network: Network = SYSTE
     if (url.protocol !== 'https:' && !(url.protocol === 'http:' && addresses.every(isLoopbackAddress))) {
       throw new FetchError('scheme_refused', false)
     }
-    const agent = pinnedAgent(addresses, url, network)
+    const agent = await pinnedAgent(addresses, url, network)
     try {
       return await get(url, agent, mostBytes, tooLate)
     } catch (error) {
@@ -144,8 +144,12 @@ async function resolve(network: Network, url: URL, signal: AbortSignal): Promise
   }
 }
 
+/** Loaded for the first fetch: it is large, and many servers never fetch anything. */
+const undici = () => import('undici')
+
 /** Connects to the given addresses, whatever the name resolves to by then; for one fetch alone. */
-function pinnedAgent(addresses: string[], url: URL, network: Network): Agent {
+async function pinnedAgent(addresses: string[], url: URL, network: Network): Promise<Agent> {
+  const { Agent, buildConnector } = await undici()
   const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80))
   const target = network.route?.(addresses, port) ?? { addresses, port }
   const pinned = target.addresses.map((address) => ({ address, family: isIP(address) }))
@@ -172,6 +176,7 @@ function pinnedAgent(addresses: string[], url: URL, network: Network): Agent {
 
 async function get(url: URL, dispatcher: Agent, mostBytes: number, signal: AbortSignal): Promise<FetchedJson> {
   const headers = { accept: 'application/json', 'accept-encoding': 'identity', 'user-agent': 'Postern' }
+  const { request } = await undici()
   const response = await request(url, { method: 'GET', headers, dispatcher, signal })
   response.body.on('error', () => {}) // what is destroyed early may still complain
   const fail = (reason: string, passing = false): never => {

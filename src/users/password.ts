@@ -37,7 +37,7 @@ export interface PasswordHasher {
  * Makes a hasher that runs few computations at once, with rests between them while the server has much else to do, so
  * that a wave of sign-ins takes neither all threads nor the processor from the token endpoint.
  */
-export async function createPasswordHasher(): Promise<PasswordHasher> {
+export function createPasswordHasher(): PasswordHasher {
   const limit = pLimit(MOST_AT_ONCE)
   const inTurn = <T>(task: () => Promise<T>): Promise<T> => {
     if (limit.pendingCount >= LONGEST_QUEUE) {
@@ -54,11 +54,12 @@ export async function createPasswordHasher(): Promise<PasswordHasher> {
       })
     })
   }
-  const nobodysHash = await argon2.hash(randomSecret(), PARAMETERS)
+  const nobodysHash = argon2.hash(randomSecret(), PARAMETERS)
+  nobodysHash.catch(() => {}) // whoever needs it is told
   return {
     hash: async (password) => inTurn(() => argon2.hash(normalise(password), PARAMETERS)),
     verify: async (passwordHash, password) => {
-      const right = await inTurn(() => argon2.verify(passwordHash ?? nobodysHash, normalise(password)))
+      const right = await inTurn(async () => argon2.verify(passwordHash ?? (await nobodysHash), normalise(password)))
       return right && typeof passwordHash === 'string'
     },
   }

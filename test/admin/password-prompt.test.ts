@@ -39,7 +39,7 @@ function atTerminal(t: Test, databaseUrl: string, command: string) {
 }
 
 async function hasPassword(db: Parameters<typeof findUser>[0], name: string, password: string): Promise<boolean> {
-  const passwords = await createPasswordHasher()
+  const passwords = createPasswordHasher()
   return passwords.verify((await findUser(db, name))?.password_hash, password)
 }
 

@@ -10,7 +10,7 @@ t.jobs = 4
 
 t.test('a user is added with the first line of standard input as password', { buffered: true }, async (t) => {
   const { succeed, ask, db } = await startCommand(t)
-  const passwords = await createPasswordHasher()
+  const passwords = createPasswordHasher()
   const inputs = { alice: 'correct horse', bob: 'correct horse\r\n', carol: 'correct horse\nmore\n' }
   for (const [name, input] of Object.entries(inputs)) {
     t.match(await succeed(['user', 'add', name], input), `Added ${name}.`)
@@ -57,7 +57,7 @@ t.test('a user can be disabled, enabled, and given another password', { buffered
   t.match(await jsonOf(userSetDisabled(config, 'alice', true)), { name: 'alice', disabled: true })
   t.match(await ask(['user', 'enable', 'alice']), { name: 'alice', disabled: false })
   t.match(await succeed(['user', 'set-password', 'alice'], 'battery staple'), 'Changed the password of alice')
-  const passwords = await createPasswordHasher()
+  const passwords = createPasswordHasher()
   const user = await findUser(db, 'alice')
   t.ok(await passwords.verify(user?.password_hash, 'battery staple'))
   t.notOk(await passwords.verify(user?.password_hash, 'correct horse'))

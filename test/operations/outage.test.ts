@@ -46,7 +46,7 @@ async function startFragile(t: Test, { durable = false } = {}): Promise<Fragile>
     fetchJson: createFetchJson(false),
     keys: createSigningKeys({ config, db, log }),
     log,
-    passwords: await createPasswordHasher(),
+    passwords: createPasswordHasher(),
   }
   const server = await createServer(context)
   await server.listen({ host: '127.0.0.1', port })
