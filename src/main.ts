@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import type { Logger } from 'pino'
 import { createFetchJson } from './clients/fetch-json.ts'
 import type { Config } from './config.ts'
@@ -31,12 +32,19 @@ const DATABASE_WAIT_SECONDS = 30
 const SHUTDOWN_SECONDS = 20
 
 /**
+ * Rows of a batch look long-lived to V8, which would soon make them where only a full collection finds them, and keep
+ * with them whatever they refer to: measured, half a kilobyte for each request.
+ */
+const KEEP_ROWS_YOUNG = '--no-allocation-site-pretenuring'
+
+/**
  * Starts the server: database, migrations, first user, routes, housekeeping.
  *
  * @returns stops it all: requests under way are finished first
  * @throws {StartError | EmbeddedPostgresError} when an operator has to act
  */
 export async function startPostern(config: Config): Promise<() => Promise<void>> {
+  setFlagsFromString(KEEP_ROWS_YOUNG)
   const log = createLog(config.logLevel)
   const stops: (() => Promise<unknown>)[] = []
   const stop = async () => {
