@@ -15,6 +15,7 @@ export interface ServerPlan {
   /** compiled, from the folder of the build */
   file: string
   args?: string[]
+  environment?: Record<string, string>
   seed: Seed
   paths: Target['paths']
   /** signs people in itself; otherwise it has the session of the bench */
@@ -31,9 +32,10 @@ const LIMIT_PLAN = { seed: LIMIT, paths: PLAIN_PATHS, hasSignIn: false, omitted:
 export const SERVERS: ServerPlan[] = [
   {
     name: 'postern',
-    meaning: 'this server, as `postern serve` starts it',
+    meaning: 'this server, as the image starts it',
     file: 'src/cli.js',
     args: ['serve'],
+    environment: { NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_MMAP_THRESHOLD_: '1048576' }, // as in the Dockerfile
     seed: POSTERN,
     paths: PLAIN_PATHS,
     hasSignIn: true,
@@ -144,6 +146,7 @@ export async function startServer(
           ISSUER: `http://localhost:${ports[0]}`,
           DATABASE_URL: databaseUrl,
           LOG_LEVEL: 'silent',
+          ...plan.environment,
         },
         plan.args,
       )
