@@ -22,9 +22,9 @@ export interface IssuedAccessToken {
 /** Columns of `IssuedAccessToken`, but for the user, from an access token `a` and its resource `r`. */
 export const ISSUED: RawBuilder<unknown> = sql`
   a.scope,
-  floor(extract(epoch from a.expires_at - now()))::float8 as "expiresInSeconds",
-  floor(extract(epoch from a.issued_at))::float8 as "issuedAtSeconds",
-  floor(extract(epoch from a.expires_at))::float8 as "expiresAtSeconds",
+  floor(date_part('epoch', a.expires_at - now())) as "expiresInSeconds",
+  floor(date_part('epoch', a.issued_at)) as "issuedAtSeconds",
+  floor(date_part('epoch', a.expires_at)) as "expiresAtSeconds",
   r.uri as "resourceUri", r.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
 
 /** An access token for the client itself. */
@@ -126,11 +126,11 @@ const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
   ({ resourceIds, tokenHashes }) => sql`
     select p.entry::integer - 1 as entry, r.secret_hash as "secretHash", r.uri as "resourceUri",
       r.token_format as "tokenFormat",
-      floor(extract(epoch from now()))::float8 as "nowSeconds",
+      floor(date_part('epoch', now())) as "nowSeconds",
       t.client_id as "clientId", t.family_id as "familyId",
       t.user_id as "userId", t.username, t.scope, t.dpop_jkt as "dpopJkt",
-      floor(extract(epoch from t.issued_at))::float8 as "issuedAtSeconds",
-      floor(extract(epoch from t.expires_at))::float8 as "expiresAtSeconds"
+      floor(date_part('epoch', t.issued_at)) as "issuedAtSeconds",
+      floor(date_part('epoch', t.expires_at)) as "expiresAtSeconds"
     from unnest(${resourceIds}::uuid[], ${tokenHashes}::bytea[]) with ordinality as p (resource_id, token_hash, entry)
     join resource r on r.id = p.resource_id
     left join lateral (
