@@ -19,8 +19,9 @@ export function startProgram(
   file: string,
   environment: Record<string, string>,
   args: string[] = [],
+  nodeOptions: string[] = [],
 ): ChildProcess {
-  const command = [process.execPath, join(import.meta.dirname, '..', file), ...args]
+  const command = [process.execPath, ...nodeOptions, join(import.meta.dirname, '..', file), ...args]
   const pinned = canPin && core !== undefined ? ['taskset', '-c', String(core), ...command] : command
   const [program = '', ...rest] = pinned
   return spawn(program, rest, {

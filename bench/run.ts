@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { availableParallelism, cpus, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type Cluster, startCluster, withClient } from './cluster.ts'
 import { type Amount, Driver, measure } from './measure.ts'
@@ -33,6 +33,7 @@ interface Options {
   processes: number
   delayMs?: number
   wave?: true
+  profile?: string
   write?: true
 }
 
@@ -49,7 +50,7 @@ const codes = options.requests ?? (quick ? 400 : 4000)
 const operations = options.only ?? (Object.keys(OPERATIONS) as OperationName[])
 const plans = SERVERS.filter(({ name }) =>
   options.wave ? name === 'postern' : (options.server?.includes(name) ?? true),
-)
+).map((plan) => (plan.name === 'postern' ? { ...plan, nodeOptions: profiling(options.profile) } : plan))
 const startedAt = performance.now()
 
 const cleanUps: (() => Promise<unknown>)[] = []
@@ -166,6 +167,11 @@ async function start(
   return server
 }
 
+/** What makes Node.js write a CPU profile at its end. */
+function profiling(folder: string | undefined): string[] {
+  return folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${resolve(folder)}`]
+}
+
 /** Several processes take turns at the cores, which they share with the driver. */
 function coresOf({ name }: ServerPlan): number[] {
   if (name !== 'postern' || options.processes === 1) return [SERVER_CORE]
@@ -256,6 +262,7 @@ function readOptions(): Options {
         'write',
       ]),
     )
+    .option('--profile <FOLDER>', 'write a CPU profile of Postern there, for the tools of Chromium')
     .option('--write', 'write bench/RESULTS.md from this run, too')
     .addHelpText(
       'after',

@@ -1,6 +1,6 @@
 import { registerClient } from '../src/clients/register.ts'
 import { readConfig } from '../src/config.ts'
-import { openDatabase } from '../src/store/database.ts'
+import { openDatabase } from '../src/store/connection.ts'
 import { migrateToLatest } from '../src/store/migrate.ts'
 import { insertResource } from '../src/store/resource.ts'
 import { insertUser } from '../src/store/user.ts'

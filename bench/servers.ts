@@ -16,6 +16,7 @@ export interface ServerPlan {
   file: string
   args?: string[]
   environment?: Record<string, string>
+  nodeOptions?: string[]
   seed: Seed
   paths: Target['paths']
   /** signs people in itself; otherwise it has the session of the bench */
@@ -35,7 +36,12 @@ export const SERVERS: ServerPlan[] = [
     meaning: 'this server, as the image starts it',
     file: 'src/cli.js',
     args: ['serve'],
-    environment: { NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_MMAP_THRESHOLD_: '1048576' }, // as in the Dockerfile
+    environment: {
+      // as in the Dockerfile
+      NODE_OPTIONS: '--max-semi-space-size=4',
+      MALLOC_MMAP_THRESHOLD_: '1048576',
+      UV_THREADPOOL_SIZE: '8',
+    },
     seed: POSTERN,
     paths: PLAIN_PATHS,
     hasSignIn: true,
@@ -149,6 +155,7 @@ export async function startServer(
           ...plan.environment,
         },
         plan.args,
+        plan.nodeOptions,
       )
       children.push(child)
       await firstAnswer(child, plan.name, `http://127.0.0.1:${port}/health/live`)

@@ -8,14 +8,8 @@ import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
 import { createServer } from './server.ts'
 import { StartError } from './start-error.ts'
-import {
-  type DatabaseConnection,
-  databaseProblem,
-  isDatabaseUnavailable,
-  openDatabase,
-  pingDatabase,
-  readDatabaseVersion,
-} from './store/database.ts'
+import { type DatabaseConnection, openDatabase } from './store/connection.ts'
+import { databaseProblem, isDatabaseUnavailable, pingDatabase, readDatabaseVersion } from './store/database.ts'
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
 import { migrateToLatest } from './store/migrate.ts'
 import { hasUser } from './store/user.ts'

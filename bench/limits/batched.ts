@@ -1,6 +1,6 @@
 /**
  * A bare limit: Fastify, and the statements of one turn of the event loop in one. One of a kind is under way at a time,
- * and at most a hundred entries share it, as in Postern.
+ * and at most a hundred entries share it, as in Postern where the database is near. Where it is far, this is no limit.
  */
 import type pg from 'pg'
 import { type Row, serveLimit } from './serve.ts'
@@ -26,7 +26,7 @@ await serveLimit((pool) => {
 function queueFor(pool: pg.Pool, statement: Statement): (values: unknown[]) => Promise<Row | undefined> {
   const names = Object.keys(statement.columns)
   const keyIndex = names.indexOf(statement.key ?? '')
-  const text = statement.text(relationOf(statement), true)
+  const text = statement.text(relationOf(statement))
   let waiting: Waiting[] = []
   let isUnderWay = false
   let isScheduled = false

@@ -12,5 +12,5 @@ await serveLimit((pool) => async (statement, values) => {
 
 function textOf(statement: Statement): string {
   const values = Object.entries(statement.columns).map(([name, type], index) => `$${index + 1}::${type} as ${name}`)
-  return statement.text(`(select 0 as entry, ${values.join(', ')}) as p`, false)
+  return statement.text(`(select 0 as entry, ${values.join(', ')}) as p`)
 }

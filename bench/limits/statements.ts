@@ -22,9 +22,8 @@ export interface Statement {
   key?: string
   /**
    * @param presented a relation of the entries, with `columns` and their number `entry`
-   * @param isBatch rows have to be locked in order, since batches overlap
    */
-  text: (presented: string, isBatch: boolean) => string
+  text: (presented: string) => string
 }
 
 export const TABLES = `
@@ -53,7 +52,7 @@ export const lookUp: Statement = {
   columns: { resource_id: 'uuid', token_hash: 'bytea' },
   text: (presented) => `
     select p.entry, r.secret_hash, r.uri, t.client_id, t.user_id, u.username, t.scope,
-      floor(extract(epoch from t.issued_at))::float8 as iat, floor(extract(epoch from t.expires_at))::float8 as exp
+      floor(date_part('epoch', t.issued_at)) as iat, floor(date_part('epoch', t.expires_at)) as exp
     from ${presented} join resource r on r.id = p.resource_id
     left join access_token t on t.token_hash = p.token_hash and t.resource_id = r.id and t.expires_at > now()
     left join "user" u on u.id = t.user_id`,
@@ -64,13 +63,13 @@ export const issue: Statement = {
   columns: { client_id: 'text', secret_hash: 'bytea', token_hash: 'bytea' },
   text: (presented) => `
     with accepted as (
-      select p.entry, p.token_hash, c.id, c.secret_hash
+      select p.entry, p.token_hash, c.id
       from ${presented} join client c on c.id = p.client_id and c.secret_hash = p.secret_hash
     ), issued as (
       insert into access_token (token_hash, client_id, resource_id, scope, issued_at, expires_at)
       select token_hash, id, ${NEW_TOKEN} from accepted
     )
-    select entry, secret_hash from accepted`,
+    select entry from accepted`,
 }
 
 export const rotate: Statement = {
@@ -84,14 +83,11 @@ export const rotate: Statement = {
     token_hash: 'bytea',
   },
   key: 'lineage_hash',
-  text: (presented, isBatch) => `
-    with p as (select * from ${presented}), held as (
-      select f.lineage_hash from family f join p on p.lineage_hash = f.lineage_hash
-      order by f.lineage_hash for no key update of f
-    ), rotated as (
+  text: (presented) => `
+    with rotated as (
       update family f set generation = f.generation + 1, secret_hash = p.new_secret_hash,
         access_token_hash = p.token_hash, expires_at = now() + interval '30 days'
-      from p join client c on c.id = p.client_id ${isBatch ? 'join held h on h.lineage_hash = p.lineage_hash' : ''}
+      from ${presented} join client c on c.id = p.client_id
       where f.lineage_hash = p.lineage_hash and f.generation = p.generation and f.secret_hash = p.secret_hash
         and f.client_id = p.client_id and f.expires_at > now()
       returning p.entry, p.token_hash, f.client_id, f.user_id, old.access_token_hash as superseded_hash

@@ -107,14 +107,15 @@ export function createFetchJson(allowLoopback: boolean, network: Network = SYSTE
     if (url.protocol !== 'https:' && !(url.protocol === 'http:' && addresses.every(isLoopbackAddress))) {
       throw new FetchError('scheme_refused', false)
     }
-    const agent = await pinnedAgent(addresses, url, network)
+    let agent: Agent | undefined
     try {
+      agent = await pinnedAgent(addresses, url, network)
       return await get(url, agent, mostBytes, tooLate)
     } catch (error) {
       if (error instanceof FetchError) throw error
       throw new FetchError(tooLate.aborted ? 'timeout' : 'connection_failed', true)
     } finally {
-      agent.destroy().catch(() => {})
+      agent?.destroy().catch(() => {})
     }
   }
   return async (text, mostBytes) => {

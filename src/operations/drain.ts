@@ -1,6 +1,12 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
+/** The requests of a connection that have no whole answer yet: several, if its client doesn't wait for answers. */
+interface UnderWay {
+  count: number
+  newest: ServerResponse | undefined
+}
+
 /** How long a stopping server waits for the rest of a request: what isn't whole by then may never be. */
 const REST_SECONDS = 2
 
@@ -13,33 +19,45 @@ const REST_SECONDS = 2
  */
 export function watchConnections(server: Server): () => void {
   // the table changes with connections alone: one whose entries come and go with requests outlives them, and keeps them
-  const underWay = new Map<Socket, ServerResponse | undefined>()
+  const connections = new Map<Socket, UnderWay>()
   let stopping = false
+  let isRestDue = false
   function onClose(this: ServerResponse): void {
     const { socket } = this.req
-    if (underWay.get(socket) !== this) return // the next request of the connection is here already
-    underWay.set(socket, undefined)
-    if (stopping) socket.end()
+    const underWay = connections.get(socket)
+    if (underWay === undefined) return
+    underWay.count -= 1
+    if (underWay.newest === this) underWay.newest = undefined
+    if (stopping && underWay.count === 0) socket.end()
+    else if (isRestDue) cutUnlessNeeded(socket, underWay)
   }
   server.on('connection', (socket) => {
-    underWay.set(socket, undefined)
-    socket.once('close', () => underWay.delete(socket))
+    connections.set(socket, { count: 0, newest: undefined })
+    socket.once('close', () => connections.delete(socket))
   })
   server.prependListener('request', ({ socket }, response) => {
-    underWay.set(socket, response)
+    const underWay = connections.get(socket)
+    if (underWay === undefined) return
+    underWay.count += 1
+    underWay.newest = response
     response.on('close', onClose)
   })
-  const cutUnless = (isNeeded: (response: ServerResponse) => boolean) => {
-    for (const [socket, response] of underWay) {
-      if (response === undefined || !isNeeded(response)) socket.destroy()
-    }
+  /** Only the newest request of a connection can be incomplete; those before it have to be answered. */
+  const cutUnlessNeeded = (socket: Socket, { count, newest }: UnderWay) => {
+    if (count === 0 || (count === 1 && isRestDue && newest?.req.complete === false)) socket.destroy()
+  }
+  const cut = () => {
+    for (const [socket, underWay] of connections) cutUnlessNeeded(socket, underWay)
   }
   return () => {
     stopping = true
-    for (const response of underWay.values()) {
-      if (response?.headersSent === false) response.setHeader('connection', 'close')
+    for (const { newest } of connections.values()) {
+      if (newest?.headersSent === false) newest.setHeader('connection', 'close')
     }
-    cutUnless(() => true)
-    setTimeout(() => cutUnless(({ req }) => req.complete), REST_SECONDS * 1000).unref()
+    cut()
+    setTimeout(() => {
+      isRestDue = true
+      cut()
+    }, REST_SECONDS * 1000).unref()
   }
 }

@@ -92,7 +92,6 @@ function readBasic(authorization: string): PresentedCredentials['readings'] {
 }
 
 function formDecode(text: string): string | undefined {
-  if (!/[%+]/.test(text)) return text
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))
   } catch {

@@ -29,13 +29,8 @@ export function sortParameters(parsed: unknown): { parameters: Parameters; probl
 
 /** Reads the parameters of a parsed query or form. @throws {OAuthError} `invalid_request`, `invalid_target` */
 export function readParameters(parsed: unknown): Parameters {
-  const parameters = new Map<string, string>()
-  if (typeof parsed !== 'object' || parsed === null) return parameters
-  for (const [name, value] of Object.entries(parsed)) {
-    const problem = problemOf(name, value)
-    if (problem !== undefined) throw problem
-    if (value !== '') parameters.set(name, value)
-  }
+  const { parameters, problems } = sortParameters(parsed)
+  for (const problem of problems.values()) throw problem
   return parameters
 }
 

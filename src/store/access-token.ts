@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
 import type { Database, TokenFormat } from './database.ts'
-import { statement } from './statement.ts'
+import { inOrder, statement } from './statement.ts'
 
 /** What an access token was issued for. Instants are seconds since 1970. */
 export interface IssuedAccessToken {
@@ -18,6 +18,9 @@ export interface IssuedAccessToken {
   /** thumbprint of the key that it is bound to (RFC 9449 §6) */
   dpopJkt: string | null
 }
+
+/** One that was issued for an entry of a batch. */
+export type IssuedForEntry = IssuedAccessToken & { entry: number }
 
 /** Columns of `IssuedAccessToken`, but for the user, from an access token `a` and its resource `r`. */
 export const ISSUED: RawBuilder<unknown> = sql`
@@ -39,7 +42,7 @@ export interface NewClientToken {
 }
 
 const insertTokens = statement<
-  IssuedAccessToken & { entry: number },
+  IssuedForEntry,
   'tokenHashes' | 'clientIds' | 'resourceIds' | 'scopes' | 'dpopJkts' | 'accessTokenSeconds'
 >(
   (v) => sql`
@@ -79,9 +82,7 @@ export async function insertClientTokens(
     dpopJkts: tokens.map((one) => one.dpopJkt ?? null),
     accessTokenSeconds: tokens.map((one) => one.accessTokenSeconds),
   })
-  const issued = new Array<IssuedAccessToken | undefined>(tokens.length)
-  for (const { entry, ...token } of rows) issued[entry] = token
-  return issued
+  return inOrder(tokens, rows)
 }
 
 /** Issues one, in one statement with others. */

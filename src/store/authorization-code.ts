@@ -1,10 +1,10 @@
 import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
-import type { IssuedAccessToken } from './access-token.ts'
+import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
 import type { Database } from './database.ts'
-import { statement } from './statement.ts'
-import { type IssuedForEntry, type NewFamily, newFamilyValues, startTokenFamilies } from './token-family.ts'
+import { inOrder, statement } from './statement.ts'
+import { type NewFamily, newFamilyValues, startTokenFamilies } from './token-family.ts'
 
 export interface NewAuthorizationCode {
   codeHash: Buffer
@@ -116,9 +116,7 @@ export async function redeemAuthorizationCodes(
   db: Kysely<Database>,
   redemptions: (Redemption & { family: NewFamily })[],
 ): Promise<(IssuedAccessToken | undefined)[]> {
-  const issued = new Array<IssuedAccessToken | undefined>(redemptions.length)
-  for (const { entry, ...token } of await redeemCodes(db, redemptionValues(redemptions))) issued[entry] = token
-  return issued
+  return inOrder(redemptions, await redeemCodes(db, redemptionValues(redemptions)))
 }
 
 /** Redeems one code, in one statement with those of others. */

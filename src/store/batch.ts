@@ -1,26 +1,37 @@
 import type { Kysely } from 'kysely'
-import { type Database, isRolledBack } from './database.ts'
+import { type Database, DatabaseBusy, isRolledBack } from './database.ts'
 
 /** Entries of one statement at most: beyond that, larger ones gain little, and hold rows for longer. */
 const MOST_ENTRIES = 100
 
 /**
- * While a statement is under way, entries that come share the next one of their kind: measured, two at a time cost a
- * fifth of the throughput. But none waits for longer than this for one that is slow, or stuck behind a lock …
+ * How long entries wait for a statement of their kind that is under way, to share the next: measured, two at a time cost a
+ * fifth of the throughput. One that is slow, or stuck behind a lock, holds nobody up for longer.
  */
 const PATIENCE_MILLISECONDS = 5
 
-/** … nor at all where the database is so far away that most of a statement's time is spent on the way. */
+/**
+ * From here on a database is far: most of a statement's time is spent on the way, and waiting for one would leave the
+ * server idle. Nearby, the shortest takes 0.2 to 0.4 ms.
+ */
 const FAR_MILLISECONDS = 0.7
 
-/** Statements of one kind that are under way at a time, so that one kind can't take all connections. */
+/** Statements of one kind that are under way at a time: of the ten connections, two stay for others. */
 const MOST_UNDER_WAY = 8
+
+/** An entry that could not be sent for this long is refused, as one is that waits for a connection. */
+const LONGEST_WAIT_MILLISECONDS = 5000
+
+/** After a batch that failed, its entries go one by one, so many at a time. */
+const SINGLES_AT_ONCE = 4
 
 /** One statement for any number of entries; its results are in their order. */
 type Statement<Entry, Result> = (db: Kysely<Database>, entries: Entry[]) => Promise<Result[]>
 
 interface Waiting<Entry, Result> {
   entry: Entry
+  /** of `performance.now()` */
+  since: number
   resolve: (result: Result) => void
   reject: (reason: unknown) => void
 }
@@ -35,10 +46,11 @@ interface Waiting<Entry, Result> {
  *
  * - **Order**: entries begin in the order in which they came, but for those that must not share a statement.
  * - **Failures**: where a statement fails in a way which proves that nothing was done, each of its entries gets a
- *   statement of its own, so that one doesn't spoil the others. After any other failure, such as a lost connection,
- *   all fail: nobody knows what was done.
+ *   statement of its own, so that one doesn't spoil the others; a row that is held for long by somebody else is such a
+ *   failure. After any other, such as a lost connection, all fail: nobody knows what was done.
  * - **Size**: at most a hundred entries share a statement.
- * - **Cancellation**: there is none. An entry whose sender has gone is carried out, as it would be by itself.
+ * - **Cancellation**: there is none. An entry whose sender has gone is carried out, as it would be by itself. One that
+ *   could not be sent within five seconds is refused (`DatabaseBusy`), and nothing of it is done.
  * - **Transactions**: inside one, an entry is a statement of its own, at once; others have no business there.
  *
  * @param keyOf what two entries of one statement must not have in common, such as the row that they change
@@ -56,10 +68,14 @@ export function batched<Entry, Result>(
   }
 }
 
-/** How far away a database is: the shortest time that a statement took of late, of whatever kind. */
+/**
+ * How far away a database is: about the shortest time that a statement took of late. Of whatever kind, since some that
+ * write wait for a disk, wherever the database is.
+ */
 class Distance {
   #milliseconds = 0
 
+  /** A longer time counts little by little: one that is far is known after seventy statements. */
   note(took: number): void {
     this.#milliseconds = Math.min(took, this.#milliseconds + 0.01)
   }
@@ -81,9 +97,10 @@ function distanceOf(db: Kysely<Database>): Distance {
 class Queue<Entry, Result> {
   #waiting: Waiting<Entry, Result>[] = []
   #underWay = 0
-  #startedAt = 0
   #isScheduled = false
-  #isPatient = false
+  #isWatching = false
+  /** runs while entries wait for a statement that is under way */
+  #patience: NodeJS.Timeout | undefined
   readonly #db: Kysely<Database>
   readonly #statement: Statement<Entry, Result>
   readonly #keyOf: ((entry: Entry) => string) | undefined
@@ -103,27 +120,38 @@ class Queue<Entry, Result> {
 
   add(entry: Entry): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ entry, resolve, reject })
+      this.#waiting.push({ entry, since: performance.now(), resolve, reject })
+      this.#watchWait()
       this.#schedule()
     })
+  }
+
+  /** Refuses what has waited for too long, when that is so of the first. */
+  #watchWait(): void {
+    const first = this.#waiting[0]
+    if (this.#isWatching || first === undefined) return
+    this.#isWatching = true
+    const watch = () => {
+      this.#isWatching = false
+      const tooLong = performance.now() - LONGEST_WAIT_MILLISECONDS
+      const late = this.#waiting.filter(({ since }) => since <= tooLong)
+      this.#waiting = this.#waiting.filter(({ since }) => since > tooLong)
+      for (const { reject } of late) reject(new DatabaseBusy('statements before this one have not ended in time'))
+      this.#watchWait()
+    }
+    setTimeout(watch, Math.max(1, first.since + LONGEST_WAIT_MILLISECONDS - performance.now()) + 1).unref()
   }
 
   /** Sends what waits at the end of this turn, when every socket that had something has been read. */
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
-    if (this.#underWay > 0 && !this.#distance.isFar) {
-      const patienceLeft = this.#startedAt + PATIENCE_MILLISECONDS - performance.now()
-      if (patienceLeft > 0) {
-        this.#waitFor(patienceLeft)
-        return
-      }
-    }
+    if (this.#underWay > 0 && this.#patience !== undefined && !this.#distance.isFar) return
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
       this.#underWay += 1
+      this.#startPatience()
       const startedAt = performance.now()
-      this.#startedAt = startedAt
       this.#send(this.#take()).finally(() => {
         this.#distance.note(performance.now() - startedAt)
         this.#underWay -= 1
@@ -133,13 +161,12 @@ class Queue<Entry, Result> {
     })
   }
 
-  #waitFor(milliseconds: number): void {
-    if (this.#isPatient) return
-    this.#isPatient = true
-    setTimeout(() => {
-      this.#isPatient = false
+  #startPatience(): void {
+    clearTimeout(this.#patience)
+    this.#patience = setTimeout(() => {
+      this.#patience = undefined
       this.#schedule()
-    }, milliseconds)
+    }, PATIENCE_MILLISECONDS)
   }
 
   #take(): Waiting<Entry, Result>[] {
@@ -168,9 +195,13 @@ class Queue<Entry, Result> {
         for (const { reject } of batch) reject(error)
         return
       }
-      await Promise.all(
-        batch.map(({ entry, resolve, reject }) => alone(this.#statement, this.#db, entry).then(resolve, reject)),
-      )
+      const left = batch.values()
+      const sendSingles = async () => {
+        for (const { entry, resolve, reject } of left) {
+          await alone(this.#statement, this.#db, entry).then(resolve, reject)
+        }
+      }
+      await Promise.all(Array.from({ length: SINGLES_AT_ONCE }, sendSingles))
     }
   }
 }

@@ -31,7 +31,7 @@ const selectConsent = statement<{ scope: string[] }, keyof ConsentKey>(
  * there, doesn't count: the person is asked again.
  */
 export async function findConsent(db: Kysely<Database>, key: ConsentKey): Promise<string[] | undefined> {
-  return (await selectConsent(db, { ...key }))[0]?.scope
+  return (await selectConsent(db, key))[0]?.scope
 }
 
 /** Adds scopes to what is consented to; what was there stays, unless it was for a client that said something else. */

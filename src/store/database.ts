@@ -1,5 +1,4 @@
-import type { Socket } from 'node:net'
-import { type ColumnType, Kysely, PostgresDialect, type Selectable, sql } from 'kysely'
+import { type ColumnType, type Kysely, type Selectable, sql } from 'kysely'
 import pg from 'pg'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import type { SignInPolicy } from '../protocol/upstream.ts'
@@ -329,98 +328,6 @@ export type ResourceRow = Selectable<ResourceTable>
 export type UserRow = Selectable<UserTable>
 export type IdentityProviderRow = Selectable<IdentityProviderTable>
 
-/** Where Postgres is: a URL, or the parts of one. */
-export type DatabaseConnection =
-  | { connectionString: string }
-  | { host: string; port: number; user: string; database: string }
-
-/** The longest that a statement may take; one that waits for longer is ended by Postgres. */
-const STATEMENT_SECONDS = 10
-
-/**
- * Statements are planned without their values, once: all find their rows by an index whatever the values are. Otherwise
- * Postgres would plan some anew each time, since for one row the plan costs less than the planning.
- */
-const PLAN_ONCE = '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off'
-
-/** A connection on which nothing came for this long is dead: a partition, or a machine that vanished. */
-const SILENCE_SECONDS = 15
-
-/**
- * Opens a pool of connections; nothing is connected until the first query.
- *
- * @param options.onError told of connections that broke while idle, which the pool replaces by itself
- * @param options.patient for migrations and commands: a statement may take as long as it needs
- */
-export function openDatabase(
-  connection: DatabaseConnection,
-  options: { poolSize: number; onError: (error: Error) => void; patient?: boolean },
-): Kysely<Database> {
-  const { patient = false } = options
-  const pool = new pg.Pool({
-    ...connection,
-    Client: NamingClient,
-    max: options.poolSize,
-    connectionTimeoutMillis: 5_000,
-    statement_timeout: patient ? 0 : STATEMENT_SECONDS * 1000,
-    keepAlive: true,
-    idle_in_transaction_session_timeout: 30_000,
-    options: patient ? '' : PLAN_ONCE,
-    application_name: 'postern',
-  })
-  pool.on('error', options.onError)
-  pool.on('connect', (client) => {
-    // the pool listens only while a connection is idle, and an error that nobody hears would end the process
-    client.on('error', () => {})
-    if (!patient) endWhenSilent(client)
-  })
-  return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
-}
-
-/** Texts of statements with their names. Ours are about a hundred; more than this would be no texts of ours. */
-const STATEMENT_NAMES = new Map<string, string>()
-const MOST_STATEMENTS = 500
-let named = 0
-
-/**
- * Names statements with values, so that each connection plans them once; the query builder has no place for a name.
- * Whoever puts a pool between that shares connections among transactions needs one that knows named statements.
- */
-class NamingClient extends pg.Client {
-  // biome-ignore lint/suspicious/noExplicitAny: the driver's method has a dozen forms, and this is for one of them
-  override query(...parameters: any[]): any {
-    const [text, values] = parameters
-    const isPlain = parameters.length === 2 && typeof text === 'string' && Array.isArray(values) && values.length > 0
-    const name = isPlain ? nameOf(text) : undefined
-    if (name === undefined) return super.query(...(parameters as [never]))
-    return super.query({ name, text, values }).catch((error: unknown) => {
-      if (!isOutdatedPlan(error)) throw error
-      STATEMENT_NAMES.delete(text) // a migration has changed its columns: from now on it has another name
-      return super.query(text, values)
-    })
-  }
-}
-
-function nameOf(text: string): string | undefined {
-  const known = STATEMENT_NAMES.get(text)
-  if (known !== undefined || STATEMENT_NAMES.size >= MOST_STATEMENTS) return known
-  named += 1
-  const name = `postern_${named}`
-  STATEMENT_NAMES.set(text, name)
-  return name
-}
-
-/** Whether a statement was planned before its columns changed. Nothing of it was done. */
-function isOutdatedPlan(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.routine === 'RevalidateCachedQuery'
-}
-
-/** Ends a connection that has gone silent: the operating system would notice after a quarter of an hour. */
-function endWhenSilent(client: pg.PoolClient): void {
-  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection
-  stream.setTimeout(SILENCE_SECONDS * 1000, () => stream.destroy())
-}
-
 /** SQLSTATE classes and codes, and socket errors, that mean "not now": the same request may succeed later. */
 const PASSING_SQLSTATES = /^(08(?!P01)|53|57|25006|25P03|40001|40P01|55P03|23503)/
 const SOCKET_ERRORS: ReadonlySet<string> = new Set([
@@ -446,12 +353,23 @@ const DRIVER_MESSAGES =
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isDatabaseUnavailable) // both addresses of a host
   if (!(error instanceof Error)) return false
+  if (error instanceof DatabaseBusy || isOutdatedPlan(error)) return true
   const { code, syscall } = error as Error & { code?: unknown; syscall?: unknown }
   if (typeof code === 'string') {
     if (SOCKET_ERRORS.has(code)) return syscall !== 'open' // a missing file is a bug, not an outage
     if (code.length === 5) return PASSING_SQLSTATES.test(code)
   }
   return DRIVER_MESSAGES.test(error.message)
+}
+
+/** A statement that was not sent, since those before it have not ended in time. */
+export class DatabaseBusy extends Error {
+  override readonly name = 'DatabaseBusy'
+}
+
+/** Whether a statement was planned before its columns changed. Nothing of it was done. */
+export function isOutdatedPlan(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.routine === 'RevalidateCachedQuery'
 }
 
 /** SQLSTATES after which the connection is gone, or the same work would only be a further burden. */

@@ -1,15 +1,9 @@
 import { type Kysely, sql } from 'kysely'
 import { DEVICE_CODE_SECONDS, type JudgedDeviceCode, POLL_INTERVAL_SECONDS } from '../protocol/device-code.ts'
-import type { IssuedAccessToken } from './access-token.ts'
+import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import type { Database } from './database.ts'
 import { statement } from './statement.ts'
-import {
-  type IssuedForEntry,
-  type NewFamily,
-  type NewFamilyPlaceholders,
-  newFamilyValues,
-  startTokenFamilies,
-} from './token-family.ts'
+import { type NewFamily, type NewFamilyPlaceholders, newFamilyValues, startTokenFamilies } from './token-family.ts'
 
 export interface NewDeviceCode {
   deviceCodeHash: Buffer

@@ -3,7 +3,7 @@ import { batched } from './batch.ts'
 import { markUnusedClients } from './client.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
-import { statement } from './statement.ts'
+import { inOrder, statement } from './statement.ts'
 
 export interface NewResource {
   id: string
@@ -67,9 +67,6 @@ const selectBound = statement<EntryRow, 'onlyIds'>(
     ) as r`,
 )
 
-/** The default (partial index). */
-const selectDefault = statement<ResourceRow, never>(() => sql`select * from resource where is_default`)
-
 const findRequested = batched(async (db, references: { candidates: string[]; onlyIds: string[] | undefined }[]) => {
   const uris = references.map(({ candidates }) => candidates.join(' '))
   const onlyIds = references.map((one) => one.onlyIds?.join(' ') ?? null)
@@ -80,16 +77,11 @@ const findBound = batched(async (db, references: string[][]) => {
   return inOrder(references, await selectBound(db, { onlyIds: references.map((ids) => ids.join(' ')) }))
 })
 
+/** The default (partial index): one row for all who ask, which is not for changing. */
 const findDefault = batched(async (db, references: undefined[]) => {
-  const [resource] = await selectDefault(db, {})
-  return references.map(() => resource)
+  const { rows } = await sql<ResourceRow>`select * from resource where is_default`.execute(db)
+  return references.map(() => rows[0])
 })
-
-function inOrder(references: unknown[], rows: EntryRow[]): (ResourceRow | undefined)[] {
-  const found = new Array<ResourceRow | undefined>(references.length)
-  for (const { entry, ...resource } of rows) found[entry] = resource
-  return found
-}
 
 /**
  * Finds the resource that a request means, in one statement with others.

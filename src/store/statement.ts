@@ -26,3 +26,17 @@ function make<Name extends string>(
   const { sql: text, parameters } = build(placeholders).compile(db)
   return { text, order: parameters as Name[] }
 }
+
+/**
+ * Rows of a statement for several entries, in the order of the entries; `undefined` where one has none.
+ *
+ * Such statements are given each column as an array. What is a list itself goes as text, separated by spaces, since
+ * arrays of arrays can't be taken apart row by row, and neither scopes nor URIs nor identifiers hold a space.
+ *
+ * @param rows with the number of their entry, from 0
+ */
+export function inOrder<Row>(entries: unknown[], rows: (Row & { entry: number })[]): (Row | undefined)[] {
+  const found = new Array<Row | undefined>(entries.length)
+  for (const row of rows) found[row.entry] = row
+  return found
+}

@@ -1,9 +1,9 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
-import { ISSUED, type IssuedAccessToken } from './access-token.ts'
+import { ISSUED, type IssuedAccessToken, type IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
 import type { Database } from './database.ts'
-import { statement } from './statement.ts'
+import { inOrder, statement } from './statement.ts'
 
 /** A token family that is about to start, with its first pair. */
 export interface NewFamily {
@@ -37,9 +37,6 @@ export function newFamilyValues(families: NewFamily[]) {
 }
 
 export type NewFamilyPlaceholders = Record<keyof ReturnType<typeof newFamilyValues>, RawBuilder<unknown>>
-
-/** A token that was issued for an entry of a batch. */
-export type IssuedForEntry = IssuedAccessToken & { entry: number }
 
 /**
  * A statement that starts token families for what people have approved, in the order of `newFamilyValues`.
@@ -116,7 +113,7 @@ export interface Rotation {
 /** The grace window: the client's own, the resource server's own, or else the setting. */
 const GRACE = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.grace_seconds)`
 
-const rotateFamilies = statement<IssuedAccessToken & { entry: number }, keyof ReturnType<typeof rotationValues>>(
+const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotationValues>>(
   (v) => sql`
     with presented as (
       select lineage_hash, generation, secret_hash, client_id, new_secret_hash, token_hash, sealed_pair, dpop_jkt, entry,
@@ -217,10 +214,7 @@ export async function rotateTokenFamilies(
   db: Kysely<Database>,
   rotations: Rotation[],
 ): Promise<(IssuedAccessToken | undefined)[]> {
-  const rows = await rotateFamilies(db, rotationValues(rotations))
-  const issued = new Array<IssuedAccessToken | undefined>(rotations.length)
-  for (const { entry, ...token } of rows) issued[entry] = token
-  return issued
+  return inOrder(rotations, await rotateFamilies(db, rotationValues(rotations)))
 }
 
 /** Rotates one refresh token, in one statement with those of others. */
@@ -370,11 +364,14 @@ export async function revokeTokenFamilyOfClient(
   return (await endFamilies(db, family, 'revoked_by_client'))[0]
 }
 
+/** Rows are locked in the order of rotations, so that they can't wait for one another in a circle. */
 async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, reason: string): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`
-    with ended as (
+    with held as (
+      select id from token_family where ${families} and revoked_at is null order by lineage_hash for no key update
+    ), ended as (
       update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_until = null
-      where ${families} and revoked_at is null
+      where id in (select id from held) and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (
       delete from consent c using ended e

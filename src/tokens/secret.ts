@@ -37,7 +37,7 @@ const CHECKSUM_LENGTH = 6 // the base64url of four bytes
 const RANDOM_PAGE_BYTES = 4096
 let randomPage = Buffer.alloc(0)
 
-/** Random bytes, none of which is handed out twice; with `randomId`, the one place where randomness is read. */
+/** Random bytes, none of which is handed out twice, on a page with others: `buffer` shows those, too. With `randomId`, the one place where randomness is read. */
 export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
   if (bytes > randomPage.length) randomPage = randomBytes(Math.max(bytes, RANDOM_PAGE_BYTES))
   const secret = randomPage.subarray(0, bytes)

@@ -150,6 +150,29 @@ t.test('a request that never becomes whole is cut, and one that is whole is stil
   t.ok(seconds < 15, `it took ${seconds} s`)
 })
 
+t.test('half a request costs the one before it on its connection nothing', async (t) => {
+  const postern = await startPosternProcess(t)
+  const { client_id, client_secret } = await postern.addResource('https://mcp.example.com/mcp')
+  const release = await hold(postern, 'access_token')
+  const { socket } = await openConnection(t, postern)
+  const head = 'host: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n'
+  socket.write(
+    `POST /introspect HTTP/1.1\r\n${head}authorization: ${basic(client_id, client_secret)}\r\ncontent-length: 7\r\n\r\ntoken=x` +
+      `POST /token HTTP/1.1\r\n${head}content-length: 1000\r\n\r\ngrant_type=`,
+  )
+  const answer = once(socket, 'data')
+  await until(async () => (await waiting(postern.db)) === 1)
+  const half = await openConnection(t, postern)
+  half.socket.write(`POST /token HTTP/1.1\r\n${head}content-length: 1000\r\n\r\ngrant_type=`)
+  await fetch(`${postern.issuer}/health/live`) // what was written before has arrived
+  const { code } = await ending(postern, () => {
+    postern.server.process.kill('SIGTERM')
+    half.closed.then(release)
+  })
+  t.match(String((await answer)[0]), /^HTTP\/1\.1 200 /)
+  t.equal(code, 0)
+})
+
 t.test('a second signal ends the process at once', async (t) => {
   const postern = await startPosternProcess(t)
   const introspect = await startIntrospection(postern)

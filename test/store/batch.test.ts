@@ -1,8 +1,10 @@
+import { mock } from 'node:test'
 import { setImmediate as nextTurn, setTimeout } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { batched } from '../../src/store/batch.ts'
-import { type Database, openDatabase } from '../../src/store/database.ts'
+import { openDatabase } from '../../src/store/connection.ts'
+import { type Database, isDatabaseUnavailable } from '../../src/store/database.ts'
 import { createTestDatabase } from '../support/database.ts'
 
 const { db, url } = await createTestDatabase(t)
@@ -24,6 +26,18 @@ function counter() {
     ({ name }) => name,
   )
   return { countUp, statements }
+}
+
+/** Statements that end when they are told to. */
+function gate() {
+  const statements: number[][] = []
+  const release: (() => void)[] = []
+  const pass = batched(async (_: Kysely<Database>, entries: number[]) => {
+    statements.push(entries)
+    await new Promise<void>((resolve) => release.push(resolve))
+    return entries
+  })
+  return { pass, statements, release }
 }
 
 async function reset(): Promise<void> {
@@ -86,6 +100,57 @@ t.test('after a lost connection nothing is done a second time', async (t) => {
   t.same(statements, [['c1', 'c2']])
 })
 
+t.test('a row that somebody holds holds up no other entry', async (t) => {
+  await reset()
+  const { countUp, statements } = counter()
+  const alone = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
+  t.teardown(() => alone.destroy())
+  await sql`set lock_timeout = '50ms'`.execute(alone) // five seconds otherwise
+  const outcomes = await db.transaction().execute(async (trx) => {
+    await sql`select from counter where name = 'c2' for update`.execute(trx)
+    return Promise.allSettled(['c1', 'c2', 'c3'].map((name) => countUp(alone, { name, by: 1 })))
+  })
+  t.match(outcomes, [{ value: 1 }, { reason: { code: '55P03' } }, { value: 1 }])
+  t.same(statements, [['c1', 'c2', 'c3'], ['c1'], ['c2'], ['c3']])
+})
+
+t.test('after a failure few entries go at a time', async (t) => {
+  let underWay = 0
+  let most = 0
+  const fail = batched(async (db: Kysely<Database>, entries: number[]) => {
+    if (entries.length > 1) await sql`select 1 / 0`.execute(db)
+    underWay += 1
+    most = Math.max(most, underWay)
+    await nextTurn()
+    underWay -= 1
+    return entries
+  })
+  const entries = Array.from({ length: 20 }, (_, i) => i)
+  t.same(await Promise.all(entries.map((entry) => fail(db, entry))), entries)
+  t.equal(most, 4)
+})
+
+t.test('an entry that can not be sent in time is refused, and nothing of it is done', async (t) => {
+  const { pass, statements, release } = gate()
+  const hanging = []
+  for (const entry of [1, 2, 3, 4, 5, 6, 7, 8]) {
+    hanging.push(pass(db, entry))
+    while (statements.length < entry) await nextTurn()
+  }
+  const startedAt = performance.now()
+  const error = await pass(db, 9).catch((reason: unknown) => reason)
+  t.match(error, { name: 'DatabaseBusy' })
+  t.ok(isDatabaseUnavailable(error))
+  t.ok(performance.now() - startedAt > 4900)
+  for (const one of release) one()
+  t.same(await Promise.all(hanging), [1, 2, 3, 4, 5, 6, 7, 8])
+  t.equal(statements.length, 8)
+  const next = pass(db, 10)
+  while (statements.length < 9) await nextTurn()
+  release.at(-1)?.()
+  t.equal(await next, 10)
+})
+
 t.test('at most a hundred entries share a statement', async (t) => {
   await reset()
   const { countUp, statements } = counter()
@@ -97,19 +162,9 @@ t.test('at most a hundred entries share a statement', async (t) => {
   )
 })
 
-/** Statements that end when they are told to. */
-function gate() {
-  const statements: number[][] = []
-  const release: (() => void)[] = []
-  const pass = batched(async (_: Kysely<Database>, entries: number[]) => {
-    statements.push(entries)
-    await new Promise<void>((resolve) => release.push(resolve))
-    return entries
-  })
-  return { pass, statements, release }
-}
-
 t.test('while a statement is under way, what comes shares the next', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
   const { pass, statements, release } = gate()
   const results = []
   for (const entry of [1, 2, 3]) {
@@ -127,17 +182,29 @@ t.test('while a statement is under way, what comes shares the next', async (t) =
 })
 
 t.test('a statement that takes long holds up no other, until eight are under way', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
   const { pass, statements, release } = gate()
-  const results = []
-  for (const entry of [1, 2, 3, 4, 5, 6, 7, 8]) {
+  const results = [pass(db, 1)]
+  await nextTurn()
+  for (const entry of [2, 3, 4, 5, 6, 7, 8]) {
     results.push(pass(db, entry))
-    while (statements.length < entry) await nextTurn()
+    await nextTurn()
+    await nextTurn()
+    t.equal(statements.length, entry - 1)
+    mock.timers.tick(5)
+    await nextTurn()
+    await nextTurn()
+    t.equal(statements.length, entry)
   }
   results.push(pass(db, 9), pass(db, 10))
-  await setTimeout(50)
+  mock.timers.tick(3_600_000)
+  await nextTurn()
+  await nextTurn()
   t.equal(statements.length, 8)
   release[2]?.()
-  while (statements.length < 9) await nextTurn()
+  await nextTurn()
+  await nextTurn()
   t.same(statements.at(-1), [9, 10])
   for (const one of release) one()
   t.same(await Promise.all(results), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
@@ -147,10 +214,10 @@ t.test('where the database is far away, nothing waits for a statement that is un
   const far = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
   t.teardown(() => far.destroy())
   const onTheWay = batched(async (_: Kysely<Database>, entries: number[]) => {
-    await setTimeout(3)
+    await setTimeout(2)
     return entries
   })
-  for (let entry = 0; entry < 200; entry += 1) await onTheWay(far, entry)
+  for (let entry = 0; entry < 75; entry += 1) await onTheWay(far, entry) // that many tell that it is far
   const { pass, statements, release } = gate()
   const results = []
   for (const entry of [1, 2, 3]) {

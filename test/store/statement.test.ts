@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { findClient } from '../../src/store/client.ts'
-import { type Database, openDatabase } from '../../src/store/database.ts'
-import { listSigningKeys } from '../../src/store/signing-key.ts'
+import { openDatabase } from '../../src/store/connection.ts'
+import { type Database, isDatabaseUnavailable } from '../../src/store/database.ts'
 import { statement } from '../../src/store/statement.ts'
 import { createTestDatabase } from '../support/database.ts'
 
@@ -11,7 +11,7 @@ const { db, url } = await createTestDatabase(t)
 const alone = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
 t.teardown(() => alone.destroy())
 
-/** How often the connection has planned and run statements whose text holds this. */
+/** How many statements the connection has prepared whose text holds this. */
 async function prepared(db: Kysely<Database>, part: string): Promise<number> {
   const { rows } = await sql<{ n: number }>`
     select count(*)::integer as n from pg_prepared_statements
@@ -41,5 +41,28 @@ t.test('a migration that adds a column while the server runs breaks no statement
   t.match(await findClient(alone, 'kept'), { name: 'Kept', added_later: 'x' })
   t.match(await findClient(alone, 'kept'), { name: 'Kept' })
   t.equal(await findClient(alone, randomUUID()), undefined)
-  t.same(await listSigningKeys(alone), [])
+})
+
+t.test('inside a transaction, what a migration spoils counts as passing, and is there again afterwards', async (t) => {
+  t.equal((await findClient(alone, 'kept'))?.name, 'Kept')
+  await sql`alter table client add column added_last text`.execute(db)
+  const error = await alone
+    .transaction()
+    .execute((trx) => findClient(trx, 'kept'))
+    .catch((reason: unknown) => reason)
+  t.match(error, { routine: 'RevalidateCachedQuery' })
+  t.ok(isDatabaseUnavailable(error))
+  t.equal((await alone.transaction().execute((trx) => findClient(trx, 'kept')))?.name, 'Kept')
+})
+
+t.test('connections of the server plan once, without scans, and wait for no lock for long', async (t) => {
+  const names = ['plan_cache_mode', 'enable_seqscan', 'jit', 'lock_timeout']
+  const shown = async (db: Kysely<Database>) =>
+    Promise.all(
+      names.map(async (name) => (await sql<Record<string, string>>`show ${sql.ref(name)}`.execute(db)).rows[0]?.[name]),
+    )
+  t.same(await shown(alone), ['force_generic_plan', 'off', 'off', '5s'])
+  const patient = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {}, patient: true })
+  t.teardown(() => patient.destroy())
+  t.match((await shown(patient)).slice(0, 2), ['auto', 'on'], 'migrations and commands are planned for what they meet')
 })

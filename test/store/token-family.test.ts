@@ -9,6 +9,7 @@ import {
   findTokenFamily,
   insertAccessTokenBeside,
   type Rotation,
+  revokeTokenFamiliesOfUser,
   revokeTokenFamily,
   revokeTokenFamilyOfClient,
   rotateTokenFamilies,
@@ -326,4 +327,20 @@ t.test('a grace window that has grown since a rotation opens nothing again', asy
   const second = rotationOf({ ...none, secretHash: first.newSecretHash }, { generation: 1 })
   await rotateTokenFamilies(db, [{ ...second, lifetimes: { ...LIFETIMES, refreshGraceSeconds: 10 } }])
   t.same(await windowOf(none, 1000), [1], 'and the generation before stays a replay')
+})
+
+t.test('a person who ends everything and rotations that come meanwhile do not wait for one another', async (t) => {
+  for (let round = 0; round < 10; round += 1) {
+    const families = await startFamilies(60)
+    const rotations = shuffled(families).map((family) => rotationOf(family))
+    const [rotated, ended] = await Promise.all([
+      rotateTokenFamilies(db, rotations),
+      revokeTokenFamiliesOfUser(db, userId, undefined),
+    ])
+    t.equal(rotated.length, 60)
+    t.ok(
+      families.every(({ id }) => ended.includes(id)),
+      'each has ended',
+    )
+  }
 })

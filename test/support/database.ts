@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { type Database, openDatabase } from '../../src/store/database.ts'
+import { openDatabase } from '../../src/store/connection.ts'
+import type { Database } from '../../src/store/database.ts'
 
 /** Of the cluster that test/support/run.ts started, or of any other Postgres; its user may create databases. */
 const CLUSTER_URL = process.env.TEST_DATABASE_URL
