@@ -98,7 +98,7 @@ async function obstruct(t: Test, url: string): Promise<() => Promise<void>> {
 
 /** Migrates in another process. */
 function spawnMigration(t: Test, url: string) {
-  const modules = ['database', 'migrate'].map((name) => new URL(`../../src/store/${name}.js`, import.meta.url).href)
+  const modules = ['connection', 'migrate'].map((name) => new URL(`../../src/store/${name}.js`, import.meta.url).href)
   const script = `
     const [{ openDatabase }, { migrateToLatest }] = await Promise.all(${JSON.stringify(modules)}.map((name) => import(name)))
     await migrateToLatest(openDatabase({ connectionString: ${JSON.stringify(url)} }, { poolSize: 2, onError() {} }))`
