@@ -32,7 +32,7 @@ export async function authenticateClient(
     if (client === undefined) continue
     const problem =
       client.disabled_at === null
-        ? await problemWith(context, client, presented, clientSecret, finding)
+        ? await problemWith(context, client, presented, clientSecret, finding.network)
         : 'client_disabled'
     if (problem === undefined) return client
     reason = problem
@@ -46,12 +46,12 @@ async function problemWith(
   client: ClientRow,
   { method, assertion }: PresentedCredentials,
   clientSecret: string | undefined,
-  finding: Pick<Finding, 'network'>,
+  network: string,
 ): Promise<string | undefined> {
   const methods = authenticationMethods(client)
   if (assertion !== undefined) {
     if (!methods.includes('private_key_jwt')) return 'client_assertion_not_registered'
-    return judgeAssertion(context, client, assertion, finding.network)
+    return judgeAssertion(context, client, assertion, network)
   }
   if (client.secret_hash !== null) {
     if (clientSecret === undefined) return 'client_secret_missing'

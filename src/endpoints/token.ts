@@ -19,12 +19,7 @@ export function token(context: Context): RouteHandlerMethod {
     }
     const proof = await readDpopProof(context, request.headers.dpop, { method: 'POST', path: '/token' })
     if (proof !== undefined) reply.header('dpop-nonce', proof.nextNonce) // RFC 9449 §8.2
-    const finding = {
-      asItWas: true, // what was granted lives on
-      get network() {
-        return networkOf(request.ip, 48) // only for what has to be fetched
-      },
-    }
+    const finding = { network: networkOf(request.ip, 48), asItWas: true } // what was granted lives on
     const client = await authenticateClient(context, request.headers.authorization, parameters, finding)
     const grant = grantFor(required(parameters, 'grant_type'), client)
     demandDpopProof(client, proof)

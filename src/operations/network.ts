@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /**
@@ -9,6 +10,7 @@ import ipaddr from 'ipaddr.js'
  */
 export function networkOf(address: string, ipv6Bits: 48 | 64 = 64): string {
   const bare = address.replace(/^(\d+(?:\.\d+){3}):\d+$/, '$1')
+  if (isIPv4(bare)) return bare
   if (!ipaddr.isValid(bare)) return 'unknown'
   const parsed = ipaddr.process(bare) // IPv4 in IPv6 becomes IPv4
   if (parsed.kind() === 'ipv4') return parsed.toString()
