@@ -56,7 +56,9 @@ export function openDatabase(
     if (!patient) endWhenSilent(client)
   })
   const onCreateConnection = async (created: KyselyConnection) => {
-    if (!patient) await created.executeQuery(CompiledQuery.raw(SERVER_SETTINGS))
+    if (patient) return
+    // a failure here would keep the connection's place in the pool: what has broken shows at the statement that comes next
+    await created.executeQuery(CompiledQuery.raw(SERVER_SETTINGS)).catch(() => {})
   }
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool, onCreateConnection }) })
 }

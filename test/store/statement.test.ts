@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { findClient } from '../../src/store/client.ts'
 import { openDatabase } from '../../src/store/connection.ts'
-import { type Database, isDatabaseUnavailable } from '../../src/store/database.ts'
+import { type Database, isDatabaseUnavailable, pingDatabase } from '../../src/store/database.ts'
 import { statement } from '../../src/store/statement.ts'
 import { createTestDatabase } from '../support/database.ts'
 
@@ -53,6 +55,32 @@ t.test('inside a transaction, what a migration spoils counts as passing, and is 
   t.match(error, { routine: 'RevalidateCachedQuery' })
   t.ok(isDatabaseUnavailable(error))
   t.equal((await alone.transaction().execute((trx) => findClient(trx, 'kept')))?.name, 'Kept')
+})
+
+t.test('a connection that breaks as soon as it is made takes no place in the pool', async (t) => {
+  const target = new URL(url)
+  const path = join(target.searchParams.get('host') ?? '', `.s.PGSQL.${target.port || 5432}`)
+  let broken = 0
+  const proxy = createServer((client) => {
+    const database = connect(path)
+    client.on('data', (chunk) => {
+      if (broken === 0 && chunk.includes('plan_cache_mode')) {
+        broken += 1
+        client.destroy()
+      } else database.write(chunk)
+    })
+    client.on('error', () => {}).on('close', () => database.destroy())
+    database.on('error', () => {}).pipe(client)
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => proxy.close())
+  const { port } = proxy.address() as { port: number }
+  const connectionString = `postgres://${target.username}@127.0.0.1:${port}${target.pathname}`
+  const one = openDatabase({ connectionString }, { poolSize: 1, onError: () => {} })
+  t.teardown(() => one.destroy())
+  await t.rejects(pingDatabase(one))
+  t.equal(broken, 1)
+  await pingDatabase(one)
 })
 
 t.test('connections of the server plan once, without scans, and wait for no lock for long', async (t) => {
