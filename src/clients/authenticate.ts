@@ -2,6 +2,7 @@ import type { Context } from '../context.ts'
 import { type PresentedCredentials, readClientCredentials } from '../protocol/client-authentication.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
+import { recalledClients } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
 import { equalHashes, hashSecret } from '../tokens/secret.ts'
 import { judgeAssertion } from './assertion.ts'
@@ -40,24 +41,50 @@ export async function authenticateClient(
   throw new OAuthError('invalid_client', 'client authentication failed', reason)
 }
 
+/**
+ * The client that sends a request, if that can be told from a row which an earlier request has read; for what takes
+ * effect only where the row still has that version. Assertions count once, so they are left to `authenticateClient`.
+ *
+ * @throws {OAuthError} as `authenticateClient` does when no credentials can be read
+ */
+export function recallClient(
+  { db }: Context,
+  authorization: string | undefined,
+  parameters: Parameters,
+): ClientRow | undefined {
+  const presented = readClientCredentials(authorization, parameters)
+  if (presented.assertion !== undefined) return undefined
+  for (const { clientId, clientSecret } of presented.readings) {
+    const client = recalledClients.get(db, clientId)
+    if (client?.disabled_at === null && secretProblem(client, presented, clientSecret) === undefined) return client
+  }
+  return undefined
+}
+
 /** Why the client is not proven, for the log. */
 async function problemWith(
   context: Context,
   client: ClientRow,
-  { method, assertion }: PresentedCredentials,
+  presented: PresentedCredentials,
   clientSecret: string | undefined,
   network: string,
 ): Promise<string | undefined> {
-  const methods = authenticationMethods(client)
-  if (assertion !== undefined) {
-    if (!methods.includes('private_key_jwt')) return 'client_assertion_not_registered'
-    return judgeAssertion(context, client, assertion, network)
-  }
+  const { assertion } = presented
+  if (assertion === undefined) return secretProblem(client, presented, clientSecret)
+  if (!authenticationMethods(client).includes('private_key_jwt')) return 'client_assertion_not_registered'
+  return judgeAssertion(context, client, assertion, network)
+}
+
+function secretProblem(
+  client: ClientRow,
+  { method }: PresentedCredentials,
+  clientSecret: string | undefined,
+): string | undefined {
   if (client.secret_hash !== null) {
     if (clientSecret === undefined) return 'client_secret_missing'
     return equalHashes(client.secret_hash, hashSecret(clientSecret)) ? undefined : 'client_secret_wrong'
   }
-  if (!methods.includes('none')) return 'client_assertion_missing'
+  if (!authenticationMethods(client).includes('none')) return 'client_assertion_missing'
   // Basic with an empty password is how some public clients send their identifier
   return method === 'none' || clientSecret === '' ? undefined : 'client_secret_wrong'
 }

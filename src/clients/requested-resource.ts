@@ -3,6 +3,7 @@ import { OAuthError } from '../protocol/oauth-error.ts'
 import { resourceCandidates } from '../protocol/resource.ts'
 import { narrowScope } from '../protocol/scope.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
+import { Recall } from '../store/recall.ts'
 import { findResource } from '../store/resource.ts'
 
 /** Reason: no resource server has been added yet, so the operator has to act, not the client. */
@@ -29,6 +30,43 @@ export async function findRequestedResource(
     )
   }
   throw new OAuthError('invalid_target', 'this resource is not known here, or not for this client', 'resource_unknown')
+}
+
+const recalledResources = new Recall<ResourceRow>()
+
+/** Under which name a resource is kept: the URI by which it was requested, or nothing for the default. */
+function recallKey(requested: string | undefined): string {
+  return requested === undefined ? '' : (resourceCandidates(requested)[0] ?? '')
+}
+
+/**
+ * The resource that `findRequestedResource` found for an earlier request, for what takes effect only where its row still
+ * has that version.
+ */
+export function recallRequestedResource(
+  { db }: Context,
+  requested: string | undefined,
+  client: ClientRow,
+): ResourceRow | undefined {
+  const resource = recalledResources.get(db, recallKey(requested))
+  return resource !== undefined && isItself(resource, requested, client) ? resource : undefined
+}
+
+/** Keeps what `findRequestedResource` has found, if it would be found again as long as its row is the same. */
+export function keepRequestedResource(
+  { db }: Context,
+  requested: string | undefined,
+  client: ClientRow,
+  resource: ResourceRow,
+): void {
+  if (isItself(resource, requested, client)) recalledResources.keep(db, recallKey(requested), resource)
+}
+
+/** Whether the row alone tells that a request means it. Of the default for a bound client, other rows decide. */
+function isItself(resource: ResourceRow, requested: string | undefined, client: ClientRow): boolean {
+  if (requested === undefined) return resource.is_default && client.resource_ids === null
+  const isForClient = client.resource_ids?.includes(resource.id) ?? true
+  return isForClient && resource.uri === recallKey(requested)
 }
 
 /**

@@ -9,11 +9,11 @@ import { findResource } from '../store/resource.ts'
 import { revokeTokenFamily } from '../store/token-family.ts'
 import { tokenResponse } from '../tokens/pair.ts'
 import { credentialHash } from '../tokens/secret.ts'
-import type { Grant } from './grant.ts'
+import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 import { prepareFamily } from './new-family.ts'
 
 /** Authorization code grant (RFC 6749 §4.1.3, RFC 7636 §4.5): one statement redeems the code and starts the family. */
-export const authorizationCode: Grant = async (context, { client, parameters, dpopJkt }) => {
+export const authorizationCode: RecallingGrant = async (context, { client, clientVersion, parameters, dpopJkt }) => {
   const { db } = context
   const codeHash = credentialHash('authorizationCode', required(parameters, 'code'))
   const codeChallenge = challengeOf(required(parameters, 'code_verifier'))
@@ -24,12 +24,14 @@ export const authorizationCode: Grant = async (context, { client, parameters, dp
   const redemption: Redemption = {
     codeHash,
     clientId: client.id,
+    clientVersion,
     redirectUri: parameters.get('redirect_uri'),
     codeChallenge,
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
     dpopJkt,
   }
   const issued = await redeemAuthorizationCode(db, { ...redemption, family })
+  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client_changed_meanwhile')
   if (issued === undefined) throw await refusal(context, redemption)
   context.log.info({ event: 'code_redeemed', client_id: client.id, family_id: family.familyId }, 'code redeemed')
   return tokenResponse(context, client.id, accessToken, issued, refreshToken)

@@ -1,20 +1,22 @@
-import { findRequestedResource } from '../clients/requested-resource.ts'
+import { findRequestedResource, keepRequestedResource, recallRequestedResource } from '../clients/requested-resource.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { narrowScope, readScope } from '../protocol/scope.ts'
 import { insertClientToken } from '../store/access-token.ts'
 import { tokenResponse } from '../tokens/pair.ts'
 import { hashSecret, issueCredential } from '../tokens/secret.ts'
-import type { Grant } from './grant.ts'
+import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
 /**
  * Client credentials grant (RFC 6749 §4.4): a confidential client acts for itself, with no person and no refresh
  * token. Only for clients that an operator added: nobody has approved one that registered itself.
  */
-export const clientCredentials: Grant = async (context, { client, parameters, dpopJkt }) => {
+export const clientCredentials: RecallingGrant = async (context, { client, clientVersion, parameters, dpopJkt }) => {
   if (client.registration !== 'operator' || client.token_endpoint_auth_method === 'none') {
     throw new OAuthError('unauthorized_client', 'this client may not use this grant_type', 'client_not_approved')
   }
-  const resource = await findRequestedResource(context, parameters.get('resource'), client)
+  const requested = parameters.get('resource')
+  const recalled = clientVersion === undefined ? undefined : recallRequestedResource(context, requested, client)
+  const resource = recalled ?? (await findRequestedResource(context, requested, client))
   const scope = narrowScope(readScope(parameters.get('scope')), {
     resourceScope: resource.scopes.map(({ name }) => name),
     boundScope: client.bound_scope ?? undefined,
@@ -23,14 +25,14 @@ export const clientCredentials: Grant = async (context, { client, parameters, dp
   const issued = await insertClientToken(context.db, {
     tokenHash: hashSecret(accessToken),
     clientId: client.id,
+    clientVersion,
     resourceId: resource.id,
+    resourceVersion: recalled?.version,
     scope: scope.join(' '),
     dpopJkt,
     accessTokenSeconds: context.config.accessTokenSeconds,
   })
-  if (issued === undefined) {
-    // the client was disabled, or the resource removed, since it was looked up: a second try tells which
-    throw new OAuthError('temporarily_unavailable', 'try again', 'client_changed_meanwhile', { retryAfterSeconds: 1 })
-  }
+  if (issued === undefined) throw changedMeanwhile('client_changed_meanwhile') // or the resource: a second try tells
+  if (recalled === undefined) keepRequestedResource(context, requested, client, resource)
   return tokenResponse(context, client.id, accessToken, issued, undefined)
 }

@@ -1,4 +1,5 @@
 import type { Context } from '../context.ts'
+import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
 import type { TokenExchangeResponse } from '../protocol/token-exchange.ts'
 import type { ClientRow, ResourceRow } from '../store/database.ts'
@@ -18,6 +19,23 @@ export interface GrantRequest {
  * @throws {OAuthError} whose `reason` says why
  */
 export type Grant = (context: Context, request: GrantRequest) => Promise<TokenResponse>
+
+/** A token request whose client may have been judged by a row that an earlier request has read (`Recall`). */
+export interface RecallingRequest extends GrantRequest {
+  /** the version of that row; `undefined` when it was read for this request */
+  clientVersion?: string | undefined
+}
+
+/**
+ * A grant that can do with a recalled client: it issues in one statement, only where the row has that version, and refuses
+ * otherwise (`changedMeanwhile`), before anything else is done.
+ */
+export type RecallingGrant = (context: Context, request: RecallingRequest) => Promise<TokenResponse>
+
+/** A row has changed since it was looked at: the same request will find it settled. */
+export function changedMeanwhile(reason: `${string}_changed_meanwhile`): OAuthError {
+  return new OAuthError('temporarily_unavailable', 'try again', reason, { retryAfterSeconds: 1 })
+}
 
 /** A token request of a resource server, which is authenticated. */
 export interface ResourceServerRequest {

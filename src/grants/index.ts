@@ -7,15 +7,20 @@ import type { ClientRow } from '../store/database.ts'
 import { authorizationCode } from './authorization-code.ts'
 import { clientCredentials } from './client-credentials.ts'
 import { deviceCode } from './device-code.ts'
-import type { Grant, ResourceServerGrant } from './grant.ts'
+import type { Grant, RecallingGrant, ResourceServerGrant } from './grant.ts'
 import { refreshToken } from './refresh-token.ts'
 import { isUpstreamHandle, tokenExchange, upstreamHandle } from './token-exchange.ts'
 
-/** The table of grants: `grant_type` and what answers it. */
-const GRANTS: ReadonlyMap<string, Grant> = new Map([
+/** Grants that can do with a recalled client. */
+const RECALLING_GRANTS: ReadonlyMap<string, RecallingGrant> = new Map([
   ['authorization_code', authorizationCode],
   ['refresh_token', refreshToken],
   ['client_credentials', clientCredentials],
+])
+
+/** The table of grants: `grant_type` and what answers it. */
+const GRANTS: ReadonlyMap<string, Grant> = new Map<string, Grant>([
+  ...RECALLING_GRANTS,
   [DEVICE_CODE_GRANT, deviceCode],
 ])
 
@@ -47,6 +52,12 @@ export function grantFor(grantType: string, client: ClientRow): Grant {
     throw new OAuthError('unauthorized_client', 'this client may not use this grant_type')
   }
   return grant
+}
+
+/** The same for a recalled client; `undefined` when it takes a fresh look to answer. */
+export function recallingGrantFor(grantType: string | undefined, client: ClientRow): RecallingGrant | undefined {
+  if (grantType === undefined || !client.grant_types.includes(grantType)) return undefined
+  return RECALLING_GRANTS.get(grantType)
 }
 
 /** The grant that a request asks for which only a resource server can send; `undefined` for all others. */

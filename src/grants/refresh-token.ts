@@ -16,10 +16,10 @@ import {
 } from '../store/token-family.ts'
 import { nextRefreshToken, sealPair, type TokenResponse, tokenResponse, unsealPair } from '../tokens/pair.ts'
 import { decodeCredential, hashSecret, issueCredential } from '../tokens/secret.ts'
-import type { Grant } from './grant.ts'
+import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
 /** Refresh token grant (RFC 6749 §6): one statement rotates; only when it changes nothing the family is looked at. */
-export const refreshToken: Grant = async (context, { client, parameters, dpopJkt }) => {
+export const refreshToken: RecallingGrant = async (context, { client, clientVersion, parameters, dpopJkt }) => {
   const { config, db } = context
   const content = decodeCredential('refreshToken', required(parameters, 'refresh_token'))
   const presented = content && decodeRefreshToken(content)
@@ -32,6 +32,7 @@ export const refreshToken: Grant = async (context, { client, parameters, dpopJkt
     generation: presented.generation,
     secretHash: hashSecret(presented.secret),
     clientId: client.id,
+    clientVersion,
     requestedScope: readScope(parameters.get('scope')),
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
     newSecretHash: hashSecret(next.secret),
@@ -42,6 +43,7 @@ export const refreshToken: Grant = async (context, { client, parameters, dpopJkt
     lifetimes: config,
   }
   const issued = await rotateTokenFamily(db, rotation)
+  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client_changed_meanwhile')
   if (issued === undefined) return judge(context, presented, rotation)
   return tokenResponse(context, client.id, accessToken, issued, next)
 }
@@ -83,7 +85,7 @@ async function converge(
     throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
   const scope = narrowScope(rotation.requestedScope, { resourceScope: family.grantedScope }).join(' ')
-  if (family.sealedPair === null) throw changedMeanwhile()
+  if (family.sealedPair === null) throw changedMeanwhile('family_changed_meanwhile')
   const pair = unsealPair(family.sealedPair, presented.lineage, family.generation)
   const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation }
   log.info({ event: 'refresh_converged', ...facts, current_generation: family.generation }, 'refresh converged')
@@ -97,11 +99,6 @@ async function converge(
     dpopJkt: rotation.dpopJkt,
     seconds: config.accessTokenSeconds,
   })
-  if (issued === undefined) throw changedMeanwhile()
+  if (issued === undefined) throw changedMeanwhile('family_changed_meanwhile')
   return tokenResponse(context, rotation.clientId, accessToken, issued, pair.refreshToken)
-}
-
-/** The row changed between two statements: the same request will find it settled. */
-function changedMeanwhile(): OAuthError {
-  return new OAuthError('temporarily_unavailable', 'try again', 'family_changed_meanwhile', { retryAfterSeconds: 1 })
 }

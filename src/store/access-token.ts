@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
+import { isAsJudged } from './client.ts'
 import type { Database, TokenFormat } from './database.ts'
 import { inOrder, statement } from './statement.ts'
 
@@ -34,7 +35,11 @@ export const ISSUED: RawBuilder<unknown> = sql`
 export interface NewClientToken {
   tokenHash: Buffer
   clientId: string
+  /** if its row was recalled (`isAsJudged`) */
+  clientVersion?: string | undefined
   resourceId: string
+  /** if its row was recalled */
+  resourceVersion?: string | undefined
   scope: string
   dpopJkt: string | undefined
   /** where neither client nor resource server has a lifetime of its own */
@@ -43,18 +48,27 @@ export interface NewClientToken {
 
 const insertTokens = statement<
   IssuedForEntry,
-  'tokenHashes' | 'clientIds' | 'resourceIds' | 'scopes' | 'dpopJkts' | 'accessTokenSeconds'
+  | 'tokenHashes'
+  | 'clientIds'
+  | 'clientVersions'
+  | 'resourceIds'
+  | 'resourceVersions'
+  | 'scopes'
+  | 'dpopJkts'
+  | 'accessTokenSeconds'
 >(
   (v) => sql`
     with asked as (
       select p.*, now() + make_interval(secs =>
         coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as token_expires_at
       from unnest(
-        ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.resourceIds}::uuid[], ${v.scopes}::text[],
-        ${v.dpopJkts}::text[], ${v.accessTokenSeconds}::integer[]
-      ) with ordinality as p (token_hash, client_id, resource_id, scope, dpop_jkt, access_seconds, entry)
-      join client c on c.id = p.client_id and c.disabled_at is null
-      join resource r on r.id = p.resource_id
+        ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.resourceIds}::uuid[],
+        ${v.resourceVersions}::uuid[], ${v.scopes}::text[], ${v.dpopJkts}::text[], ${v.accessTokenSeconds}::integer[]
+      ) with ordinality as p (
+        token_hash, client_id, client_version, resource_id, resource_version, scope, dpop_jkt, access_seconds, entry
+      )
+      join client c on c.id = p.client_id and c.disabled_at is null and ${isAsJudged(sql`c`, sql`p.client_version`)}
+      join resource r on r.id = p.resource_id and (p.resource_version is null or r.version = p.resource_version)
     ), issued as (
       insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
       select token_hash, client_id, resource_id, scope, dpop_jkt, now(), token_expires_at from asked
@@ -68,7 +82,7 @@ const insertTokens = statement<
  * Issues access tokens to clients themselves, with no family (RFC 6749 §4.4): one statement for any number of entries.
  *
  * @returns in the order of the entries; `undefined` where the client has been disabled, or the resource removed, in
- *   between
+ *   between, or a recalled row is outdated
  */
 export async function insertClientTokens(
   db: Kysely<Database>,
@@ -77,7 +91,9 @@ export async function insertClientTokens(
   const rows = await insertTokens(db, {
     tokenHashes: tokens.map((one) => one.tokenHash),
     clientIds: tokens.map((one) => one.clientId),
+    clientVersions: tokens.map((one) => one.clientVersion ?? null),
     resourceIds: tokens.map((one) => one.resourceId),
+    resourceVersions: tokens.map((one) => one.resourceVersion ?? null),
     scopes: tokens.map((one) => one.scope),
     dpopJkts: tokens.map((one) => one.dpopJkt ?? null),
     accessTokenSeconds: tokens.map((one) => one.accessTokenSeconds),

@@ -2,6 +2,7 @@ import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
 import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
+import { isAsJudged } from './client.ts'
 import type { Database } from './database.ts'
 import { inOrder, statement } from './statement.ts'
 import { type NewFamily, newFamilyValues, startTokenFamilies } from './token-family.ts'
@@ -60,6 +61,8 @@ export const insertAuthorizationCode = batched(async (db, codes: NewAuthorizatio
 export interface Redemption {
   codeHash: Buffer
   clientId: string
+  /** if its row was recalled (`isAsJudged`) */
+  clientVersion?: string | undefined
   redirectUri: string | undefined
   /** S256 of the presented verifier */
   codeChallenge: string
@@ -75,10 +78,10 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
     sql`
         with presented as (
           select * from unnest(
-            ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.codeChallenges}::text[], ${v.redirectUris}::text[],
-            ${v.proofJkts}::text[], ${v.resources}::text[], ${v.familyIds}::uuid[]
+            ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.codeChallenges}::text[],
+            ${v.redirectUris}::text[], ${v.proofJkts}::text[], ${v.resources}::text[], ${v.familyIds}::uuid[]
           ) with ordinality as p (
-            code_hash, client_id, code_challenge, redirect_uri, proof_jkt, resource, family_id, entry
+            code_hash, client_id, client_version, code_challenge, redirect_uri, proof_jkt, resource, family_id, entry
           )
         ), held as (
           select c.code_hash from authorization_code c join presented using (code_hash)
@@ -94,6 +97,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
           and c.expires_at > now()
           and (c.dpop_jkt is null or c.dpop_jkt = p.proof_jkt)
           and client.id = c.client_id and client.disabled_at is null
+          and ${isAsJudged(sql`client`, sql`p.client_version`)}
           and u.id = c.user_id and u.disabled_at is null
           and r.id = c.resource_id
           and (p.resource is null or r.uri = (
@@ -127,6 +131,7 @@ function redemptionValues(redemptions: (Redemption & { family: NewFamily })[]) {
     ...newFamilyValues(redemptions.map(({ family }) => family)),
     codeHashes: redemptions.map((one) => one.codeHash),
     clientIds: redemptions.map((one) => one.clientId),
+    clientVersions: redemptions.map((one) => one.clientVersion ?? null),
     codeChallenges: redemptions.map((one) => one.codeChallenge),
     redirectUris: redemptions.map((one) => one.redirectUri ?? null),
     proofJkts: redemptions.map((one) => one.dpopJkt ?? null),

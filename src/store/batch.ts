@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely'
+import { CompiledQuery, type Kysely } from 'kysely'
 import { type Database, DatabaseBusy, isRolledBack } from './database.ts'
 
 /** Entries of one statement at most: beyond that, larger ones gain little, and hold rows for longer. */
@@ -14,9 +14,13 @@ const PATIENCE_TICKS = 2
 
 /**
  * From here on a database is far: most of a statement's time is spent on the way, and waiting for one would leave the
- * server idle. Nearby, the shortest takes 0.2 to 0.4 ms.
+ * server idle. Nearby, a word to and fro takes 0.1 to 0.4 ms.
  */
 const FAR_MILLISECONDS = 0.7
+
+/** How often the way is measured while statements are under way, and how many measurements in a row must call it far. */
+const MEASURING_MILLISECONDS = 100
+const MEASUREMENTS = 8
 
 /** Statements of one kind that are under way at a time: of the ten connections, two stay for others. */
 const MOST_UNDER_WAY = 8
@@ -71,26 +75,40 @@ export function batched<Entry, Result>(
 }
 
 /**
- * How far away a database is: about the shortest time that a statement took of late. Of whatever kind, since some that
- * write wait for a disk, wherever the database is.
+ * Whether a database is far away: so is one if a word to and fro always takes long of late. Statements of batches don't
+ * tell, since they take longer the more entries they have; and any one measurement may have waited for a connection, or
+ * for this process.
  */
 class Distance {
-  #milliseconds = 0
+  readonly #db: Kysely<Database>
+  /** milliseconds, the newest first */
+  #took: number[] = []
+  #nextAt = 0
 
-  /** A longer time counts little by little: one that is far is known after seventy statements. */
-  note(took: number): void {
-    this.#milliseconds = Math.min(took, this.#milliseconds + 0.01)
+  constructor(db: Kysely<Database>) {
+    this.#db = db
+  }
+
+  /** Measures, if it is time: beside a statement that begins now, when this process will have little to do. */
+  measure(): void {
+    const startedAt = performance.now()
+    if (startedAt < this.#nextAt) return
+    this.#nextAt = startedAt + MEASURING_MILLISECONDS
+    const note = () => {
+      this.#took = [performance.now() - startedAt, ...this.#took].slice(0, MEASUREMENTS)
+    }
+    this.#db.executeQuery(CompiledQuery.raw('select')).then(note, () => {}) // statements tell of what has broken
   }
 
   get isFar(): boolean {
-    return this.#milliseconds >= FAR_MILLISECONDS
+    return this.#took.length === MEASUREMENTS && this.#took.every((took) => took >= FAR_MILLISECONDS)
   }
 }
 
 const distances = new WeakMap<Kysely<Database>, Distance>()
 
 function distanceOf(db: Kysely<Database>): Distance {
-  const distance = distances.get(db) ?? new Distance()
+  const distance = distances.get(db) ?? new Distance(db)
   distances.set(db, distance)
   return distance
 }
@@ -155,9 +173,8 @@ class Queue<Entry, Result> {
       this.#underWay += 1
       this.#ticks = 0
       this.#clock ??= setInterval(() => this.#tick(), TICK_MILLISECONDS).unref()
-      const startedAt = performance.now()
+      this.#distance.measure()
       this.#send(this.#take()).finally(() => {
-        this.#distance.note(performance.now() - startedAt)
         this.#underWay -= 1
         this.#schedule()
       })

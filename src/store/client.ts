@@ -2,6 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import { batched } from './batch.ts'
 import type { ClientRow, Database, Lifetimes } from './database.ts'
+import { Recall } from './recall.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { statement } from './statement.ts'
 
@@ -110,6 +111,19 @@ export const findClient = batched(async (db, ids: string[]): Promise<(ClientRow 
   const found = new Map(rows.map((client) => [client.id, client]))
   return ids.map((id) => found.get(id))
 })
+
+/** Clients to whom something was issued, for `recalledClient`. */
+export const recalledClients = new Recall<ClientRow>()
+
+/**
+ * A condition on a client `c`, for statements that issue: it is as it was when it was judged.
+ *
+ * @param version that of a recalled row, of which a metadata document must be fresh still; `null` when the row was read
+ *   for this request
+ */
+export function isAsJudged(c: RawBuilder<unknown>, version: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`(${version} is null or (${c}.version = ${version} and (${c}.document_expires_at > now()) is not false))`
+}
 
 /** Clients with the number of their living grants, the newest first. */
 export async function listClients(db: Kysely<Database>): Promise<(ClientRow & { grants: number })[]> {

@@ -1,4 +1,4 @@
-import { type ColumnType, type Kysely, type Selectable, sql } from 'kysely'
+import { type ColumnType, type GeneratedAlways, type Kysely, type Selectable, sql } from 'kysely'
 import pg from 'pg'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import type { SignInPolicy } from '../protocol/upstream.ts'
@@ -74,6 +74,8 @@ interface ResourceTable extends Optional<Lifetimes> {
   is_default: boolean
   token_format: ColumnType<TokenFormat, TokenFormat | undefined>
   created_at: Date
+  /** changes with the row */
+  version: GeneratedAlways<string>
 }
 
 interface ClientTable extends Optional<Lifetimes> {
@@ -104,6 +106,8 @@ interface ClientTable extends Optional<Lifetimes> {
   document_expires_at: ColumnType<Date | null, Date | null | undefined>
   document_failed_at: ColumnType<Date | null, Date | null | undefined>
   document_digest: ColumnType<Buffer | null, Buffer | null | undefined>
+  /** changes with the row */
+  version: GeneratedAlways<string>
 }
 
 interface AuthorizationCodeTable {

@@ -2,6 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
 import { ISSUED, type IssuedAccessToken, type IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
+import { isAsJudged } from './client.ts'
 import type { Database } from './database.ts'
 import { inOrder, statement } from './statement.ts'
 
@@ -94,6 +95,8 @@ export interface Rotation {
   generation: number
   secretHash: Buffer
   clientId: string
+  /** if its row was recalled (`isAsJudged`) */
+  clientVersion?: string | undefined
   /** `undefined`: everything that was granted */
   requestedScope: string[] | undefined
   /** forms of the requested resource, the best first; `undefined` when none was requested */
@@ -116,8 +119,8 @@ const GRACE = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.g
 const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotationValues>>(
   (v) => sql`
     with presented as (
-      select lineage_hash, generation, secret_hash, client_id, new_secret_hash, token_hash, sealed_pair, dpop_jkt, entry,
-        access_seconds, refresh_seconds, grace_seconds,
+      select lineage_hash, generation, secret_hash, client_id, client_version, new_secret_hash, token_hash, sealed_pair,
+        dpop_jkt, entry, access_seconds, refresh_seconds, grace_seconds,
         case when binds then dpop_jkt end as binding_jkt,
         string_to_array(scope, ' ') as scope, string_to_array(resource, ' ') as resource
       from unnest(
@@ -125,6 +128,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         ${v.generations}::bigint[],
         ${v.secretHashes}::bytea[],
         ${v.clientIds}::text[],
+        ${v.clientVersions}::uuid[],
         ${v.scopes}::text[],
         ${v.resources}::text[],
         ${v.newSecretHashes}::bytea[],
@@ -136,8 +140,8 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         ${v.refreshTokenSeconds}::integer[],
         ${v.refreshGraceSeconds}::integer[]
       ) with ordinality as p (
-        lineage_hash, generation, secret_hash, client_id, scope, resource, new_secret_hash, token_hash, sealed_pair,
-        dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
+        lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
+        sealed_pair, dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
       )
     ), held as (
       select f.id, f.access_token_hash
@@ -170,7 +174,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         and f.expires_at > now()
         and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
         and (p.scope is null or f.scope = '{}' or f.scope && p.scope)
-        and c.id = f.client_id and c.disabled_at is null
+        and c.id = f.client_id and c.disabled_at is null and ${isAsJudged(sql`c`, sql`p.client_version`)}
         and u.id = f.user_id and u.disabled_at is null
         and r.id = f.resource_id
         and (p.resource is null or r.uri = (
@@ -227,6 +231,7 @@ function rotationValues(rotations: Rotation[]) {
     generations: rotations.map((one) => one.generation),
     secretHashes: rotations.map((one) => one.secretHash),
     clientIds: rotations.map((one) => one.clientId),
+    clientVersions: rotations.map((one) => one.clientVersion ?? null),
     scopes: rotations.map((one) => one.requestedScope?.join(' ') ?? null),
     resources: rotations.map((one) => one.resourceCandidates?.join(' ') ?? null),
     newSecretHashes: rotations.map((one) => one.newSecretHash),

@@ -1,11 +1,12 @@
 import { mock } from 'node:test'
 import { setImmediate as nextTurn, setTimeout } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { batched } from '../../src/store/batch.ts'
 import { openDatabase } from '../../src/store/connection.ts'
 import { type Database, isDatabaseUnavailable } from '../../src/store/database.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { startDatabaseProxy } from '../support/database-proxy.ts'
 
 const { db, url } = await createTestDatabase(t)
 await sql`create table counter (name text primary key, n integer not null check (n < 100))`.execute(db)
@@ -38,6 +39,17 @@ function gate() {
     return entries
   })
   return { pass, statements, release }
+}
+
+/** The database behind a proxy, so that every round trip takes longer. */
+async function openFarDatabase(t: Test, milliseconds: number): Promise<Kysely<Database>> {
+  const connectionString = await startDatabaseProxy(t, url, async (chunk, database) => {
+    await setTimeout(milliseconds)
+    database.write(chunk)
+  })
+  const far = openDatabase({ connectionString }, { poolSize: 2, onError: () => {} })
+  t.teardown(() => far.destroy())
+  return far
 }
 
 async function reset(): Promise<void> {
@@ -211,13 +223,10 @@ t.test('a statement that takes long holds up no other, until eight are under way
 })
 
 t.test('where the database is far away, nothing waits for a statement that is under way', async (t) => {
-  const far = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
-  t.teardown(() => far.destroy())
-  const onTheWay = batched(async (_: Kysely<Database>, entries: number[]) => {
-    await setTimeout(2)
-    return entries
-  })
-  for (let entry = 0; entry < 75; entry += 1) await onTheWay(far, entry) // that many tell that it is far
+  const far = await openFarDatabase(t, 5)
+  const { countUp } = counter()
+  const measured = performance.now() + 1500
+  while (performance.now() < measured) await countUp(far, { name: 'c1', by: 0 })
   const { pass, statements, release } = gate()
   const results = []
   for (const entry of [1, 2, 3]) {

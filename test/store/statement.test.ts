@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { connect, createServer } from 'node:net'
-import { join } from 'node:path'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { findClient } from '../../src/store/client.ts'
@@ -8,6 +6,7 @@ import { openDatabase } from '../../src/store/connection.ts'
 import { type Database, isDatabaseUnavailable, pingDatabase } from '../../src/store/database.ts'
 import { statement } from '../../src/store/statement.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { startDatabaseProxy } from '../support/database-proxy.ts'
 
 const { db, url } = await createTestDatabase(t)
 const alone = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {} })
@@ -58,24 +57,13 @@ t.test('inside a transaction, what a migration spoils counts as passing, and is 
 })
 
 t.test('a connection that breaks as soon as it is made takes no place in the pool', async (t) => {
-  const target = new URL(url)
-  const path = join(target.searchParams.get('host') ?? '', `.s.PGSQL.${target.port || 5432}`)
   let broken = 0
-  const proxy = createServer((client) => {
-    const database = connect(path)
-    client.on('data', (chunk) => {
-      if (broken === 0 && chunk.includes('plan_cache_mode')) {
-        broken += 1
-        client.destroy()
-      } else database.write(chunk)
-    })
-    client.on('error', () => {}).on('close', () => database.destroy())
-    database.on('error', () => {}).pipe(client)
+  const connectionString = await startDatabaseProxy(t, url, (chunk, database, client) => {
+    if (broken === 0 && chunk.includes('plan_cache_mode')) {
+      broken += 1
+      client.destroy()
+    } else database.write(chunk)
   })
-  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => proxy.close())
-  const { port } = proxy.address() as { port: number }
-  const connectionString = `postgres://${target.username}@127.0.0.1:${port}${target.pathname}`
   const one = openDatabase({ connectionString }, { poolSize: 1, onError: () => {} })
   t.teardown(() => one.destroy())
   await t.rejects(pingDatabase(one))

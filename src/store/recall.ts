@@ -1,0 +1,31 @@
+import type { Kysely } from 'kysely'
+import type { Database } from './database.ts'
+
+/** Rows of a kind that are kept at most: those of the clients that come most often. */
+const MOST_ROWS = 1000
+
+/**
+ * Rows that earlier requests have read, so that a request can be judged without reading them again.
+ *
+ * It is no cache: a recalled row may be outdated, so nothing may follow from it but a statement which takes effect only
+ * where the row still has that version. Whatever else it would lead to, a refusal above all, takes a fresh look.
+ */
+export class Recall<Row> {
+  readonly #rows = new WeakMap<Kysely<Database>, Map<string, Row>>()
+
+  /** @param db the pool that the row was read with: databases have nothing in common */
+  keep(db: Kysely<Database>, key: string, row: Row): void {
+    const rows = this.#rows.get(db) ?? new Map<string, Row>()
+    this.#rows.set(db, rows)
+    rows.delete(key)
+    rows.set(key, row)
+    for (const oldest of rows.keys()) {
+      if (rows.size <= MOST_ROWS) break
+      rows.delete(oldest)
+    }
+  }
+
+  get(db: Kysely<Database>, key: string): Row | undefined {
+    return this.#rows.get(db)?.get(key)
+  }
+}
