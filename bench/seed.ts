@@ -90,11 +90,12 @@ export const POSTERN: Seed = {
     ), families as (
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash, superseded_secret_hashes,
-        superseded_at, access_token_hash, created_at, last_used_at, expires_at, ends_at, approved_at
+        superseded_at, access_token_hash, created_at, last_used_at, expires_at, ends_at,
+        removal_check_at, approved_at
       )
       select family_id, '${application}', '${PERSON.id}', '${resourceServer.id}', '{${SCOPE}}',
         sha256(convert_to('lineage ' || i, 'UTF8')), 0, sha256(convert_to('secret ' || i, 'UTF8')), '{}', '{}',
-        token_hash, now(), now(), ${LASTS}, now() + interval '1 year', now()
+        token_hash, now(), now(), ${LASTS}, now() + interval '1 year', ${LASTS}, now()
       from made
     )
     insert into access_token (token_hash, family_id, resource_id, scope, issued_at, expires_at)

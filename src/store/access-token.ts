@@ -59,8 +59,8 @@ const insertTokens = statement<
 >(
   (v) => sql`
     with asked as (
-      select p.*, now() + make_interval(secs =>
-        coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as token_expires_at
+      select p.*, now() as issued_at, now() + make_interval(secs =>
+        coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as expires_at
       from unnest(
         ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.resourceIds}::uuid[],
         ${v.resourceVersions}::uuid[], ${v.scopes}::text[], ${v.dpopJkts}::text[], ${v.accessTokenSeconds}::integer[]
@@ -71,11 +71,10 @@ const insertTokens = statement<
       join resource r on r.id = p.resource_id and (p.resource_version is null or r.version = p.resource_version)
     ), issued as (
       insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, client_id, resource_id, scope, dpop_jkt, now(), token_expires_at from asked
-      returning *
+      select token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at from asked
     )
-    select asked.entry::integer - 1 as entry, ${ISSUED}, null as "userId"
-    from issued a join asked using (token_hash) join resource r on r.id = a.resource_id`,
+    select a.entry::integer - 1 as entry, ${ISSUED}, null as "userId"
+    from asked a join resource r on r.id = a.resource_id`,
 )
 
 /**

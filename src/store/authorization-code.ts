@@ -76,19 +76,19 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
   startTokenFamilies(
     v,
     sql`
-        with presented as (
-          select * from unnest(
+        with held as (
+          select p.*, string_to_array(p.resource, ' ') as resource_uris
+          from unnest(
             ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.codeChallenges}::text[],
             ${v.redirectUris}::text[], ${v.proofJkts}::text[], ${v.resources}::text[], ${v.familyIds}::uuid[]
           ) with ordinality as p (
             code_hash, client_id, client_version, code_challenge, redirect_uri, proof_jkt, resource, family_id, entry
           )
-        ), held as (
-          select c.code_hash from authorization_code c join presented using (code_hash)
-          order by c.code_hash for no key update of c -- overlapping batches can't deadlock
+          join authorization_code c using (code_hash)
+          order by code_hash for no key update of c -- overlapping batches can't deadlock
         )
         update authorization_code c set redeemed_at = now(), family_id = p.family_id
-        from presented p join held using (code_hash), client, "user" u, resource r
+        from held p, client, "user" u, resource r
         where c.code_hash = p.code_hash
           and c.client_id = p.client_id
           and c.code_challenge = p.code_challenge
@@ -101,8 +101,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
           and u.id = c.user_id and u.disabled_at is null
           and r.id = c.resource_id
           and (p.resource is null or r.uri = (
-            select uri from resource where uri = any(string_to_array(p.resource, ' '))
-            order by array_position(string_to_array(p.resource, ' '), uri) limit 1
+            select uri from resource where uri = any(p.resource_uris) order by array_position(p.resource_uris, uri) limit 1
           ))
         returning p.entry, c.client_id, c.user_id, c.resource_id, c.scope, c.created_at as approved_at,
           c.approved_from`,

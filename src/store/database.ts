@@ -150,16 +150,22 @@ interface TokenFamilyTable {
   access_token_hash: Buffer
   dpop_jkt: string | null
   dpop_generation: ColumnType<string, string | undefined> // int8
-  sealed_pair: Buffer | null
-  sealed_until: Date | null
   created_at: Date
   last_used_at: Date
   expires_at: Date
   ends_at: Date
+  removal_check_at: Date
   approved_at: Date | null
   approved_from: string | null
   revoked_at: Date | null
   revoked_reason: string | null
+}
+
+interface PairSaltTable {
+  family_id: string
+  generation: string // int8
+  salt: Buffer
+  ends_at: Date
 }
 
 interface AccessTokenTable {
@@ -313,6 +319,7 @@ export interface Database {
   pushed_authorization_request: PushedAuthorizationRequestTable
   device_code: DeviceCodeTable
   token_family: TokenFamilyTable
+  pair_salt: PairSaltTable
   access_token: AccessTokenTable
   used_jti: UsedJtiTable
   key_set: KeySetTable

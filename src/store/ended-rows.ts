@@ -79,8 +79,23 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
     },
   },
   {
+    // those that were used since then are looked at again when they will have expired
+    name: 'removal_check',
+    remove: (_, limit) => sql`
+      update token_family set removal_check_at = expires_at
+      where id = any(array(
+        select id from token_family
+        where removal_check_at < ${ago(KEPT_SECONDS)} and expires_at >= ${ago(KEPT_SECONDS)}
+        order by removal_check_at limit ${limit} for update skip locked
+      ))
+      returning 1`,
+  },
+  {
     name: 'token_family',
-    remove: (_, limit) => removeFamilies(sql`expires_at < ${ago(KEPT_SECONDS)}`, 'expires_at', limit),
+    remove: (_, limit) => {
+      const ended = sql`removal_check_at < ${ago(KEPT_SECONDS)} and expires_at < ${ago(KEPT_SECONDS)}`
+      return removeFamilies(ended, 'removal_check_at', limit)
+    },
   },
   {
     name: 'token_family',
@@ -89,14 +104,9 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   { name: 'signing_key', remove: (_, limit) => removeRetiredSigningKeys(limit) },
   { name: 'private_key', remove: (_, limit) => erasePrivateKeys(limit) },
   {
-    name: 'sealed_pair',
-    remove: (_, limit) => sql`
-      update token_family set sealed_pair = null, sealed_until = null
-      where id = any(array(
-        select id from token_family where sealed_until < now()
-        order by sealed_until limit ${limit} for update skip locked
-      ))
-      returning 1`,
+    name: 'pair_salt',
+    // by the place of the row, which is never changed: its key has two columns
+    remove: (_, limit) => removal('pair_salt', 'ctid', sql`ends_at < now()`, 'ends_at', limit),
   },
 ]
 

@@ -13,7 +13,7 @@ export function statement<Row, Name extends string>(
   let made: { text: string; order: Name[] } | undefined
   return async (db, values) => {
     made ??= make(db, build)
-    const parameters = made.order.map((one) => values[one])
+    const parameters = made.order.map((one) => compact(values[one]))
     return (await db.executeQuery<Row>(CompiledQuery.raw(made.text, parameters))).rows
   }
 }
@@ -25,6 +25,31 @@ function make<Name extends string>(
   const placeholders = new Proxy({}, { get: (_, key) => sql.val(key) }) as Record<Name, RawBuilder<unknown>>
   const { sql: text, parameters } = build(placeholders).compile(db)
   return { text, order: parameters as Name[] }
+}
+
+/**
+ * A column of hashes in Postgres' own form, which is read without a look at each character; one that holds nothing at all
+ * needs no form. Anything else is as it was.
+ */
+function compact(value: unknown): unknown {
+  if (!Array.isArray(value)) return value
+  const first = value.find((one) => one !== null)
+  if (first === undefined && value.length > 0) return null
+  return Buffer.isBuffer(first) ? byteaArray(value) : value
+}
+
+const BYTEA = 17 // its object identifier in the catalog
+
+/** The binary form of `bytea[]`: dimensions, whether there are nulls, type, length, first index; then each with its size. */
+function byteaArray(values: (Buffer | null)[]): Buffer {
+  const bytes = Buffer.allocUnsafe(values.reduce((size, one) => size + 4 + (one?.length ?? 0), 20))
+  let end = 0
+  for (const head of [1, values.includes(null) ? 1 : 0, BYTEA, values.length, 1]) end = bytes.writeInt32BE(head, end)
+  for (const one of values) {
+    end = bytes.writeInt32BE(one?.length ?? -1, end)
+    if (one !== null) end += one.copy(bytes, end)
+  }
+  return bytes
 }
 
 /**

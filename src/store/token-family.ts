@@ -51,11 +51,9 @@ export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilde
   const accessSeconds = sql`coalesce(c.access_token_seconds, r.access_token_seconds, n.access_seconds)`
   return sql`
     with approved as (${approved}), new_family as (
-      select n.*, a.client_id, a.user_id, a.resource_id, a.scope, a.approved_at, a.approved_from,
-        now() + make_interval(secs => ${accessSeconds}) as token_expires_at,
-        now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
-          else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end) as idle_at,
-        now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds)) as ends_at
+      select n.*, a.client_id, a.user_id, a.resource_id, a.scope as granted_scope, a.approved_at, a.approved_from,
+        array_to_string(a.scope, ' ') as scope, least(idle_at, ends_at) as family_expires_at, ends_at,
+        now() as issued_at, least(now() + make_interval(secs => ${accessSeconds}), idle_at, ends_at) as expires_at
       from unnest(
         ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[],
         ${v.accessTokenHashes}::bytea[], ${v.dpopJkts}::text[], ${v.binds}::boolean[],
@@ -64,29 +62,31 @@ export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilde
         family_id, lineage_hash, secret_hash, token_hash, dpop_jkt, binds, access_seconds, refresh_seconds,
         family_seconds, entry
       )
-      join approved a using (entry) join client c on c.id = a.client_id join resource r on r.id = a.resource_id
+      join approved a using (entry) join client c on c.id = a.client_id join resource r on r.id = a.resource_id,
+      lateral (select
+        now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
+          else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end) as idle_at,
+        now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds)) as ends_at
+      ) as lasts
     ), started as (
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
         superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
-        created_at, last_used_at, expires_at, ends_at, approved_at, approved_from
+        created_at, last_used_at, expires_at, ends_at, removal_check_at, approved_at, approved_from
       )
-      select family_id, client_id, user_id, resource_id, scope, lineage_hash, 0, secret_hash, '{}', '{}', token_hash,
-        case when binds then dpop_jkt end, now(), now(), least(idle_at, ends_at), ends_at, approved_at, approved_from
+      select family_id, client_id, user_id, resource_id, granted_scope, lineage_hash, 0, secret_hash, '{}', '{}',
+        token_hash, case when binds then dpop_jkt end, now(), now(), family_expires_at, ends_at, family_expires_at,
+        approved_at, approved_from
       from new_family
-      returning id, expires_at
     ), used as (
       update client set unused_since = null
       where id in (select client_id from approved) and unused_since is not null
     ), issued as (
       insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, family_id, resource_id, array_to_string(scope, ' '), dpop_jkt, now(),
-        least(token_expires_at, started.expires_at)
-      from new_family join started on started.id = family_id
-      returning *
+      select token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at from new_family
     )
-    select n.entry::integer - 1 as entry, ${ISSUED}, n.user_id as "userId"
-    from issued a join new_family n using (token_hash) join resource r on r.id = a.resource_id`
+    select a.entry::integer - 1 as entry, ${ISSUED}, a.user_id as "userId"
+    from new_family a join resource r on r.id = a.resource_id`
 }
 
 /** One rotation: the presented token, what is asked for, and the pair that replaces it. */
@@ -107,8 +107,8 @@ export interface Rotation {
   dpopJkt: string | undefined
   /** whether that key binds the refresh token, too */
   bindsRefreshToken: boolean
-  /** the new pair, sealed, for those who converge on it */
-  sealedPair: Buffer
+  /** what the new pair is derived from, kept for those who converge on it */
+  salt: Buffer
   /** seconds, where neither client nor resource server has its own */
   lifetimes: { accessTokenSeconds: number; refreshTokenSeconds: number; refreshGraceSeconds: number }
 }
@@ -118,11 +118,9 @@ const GRACE = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.g
 
 const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotationValues>>(
   (v) => sql`
-    with presented as (
-      select lineage_hash, generation, secret_hash, client_id, client_version, new_secret_hash, token_hash, sealed_pair,
-        dpop_jkt, entry, access_seconds, refresh_seconds, grace_seconds,
-        case when binds then dpop_jkt end as binding_jkt,
-        string_to_array(scope, ' ') as scope, string_to_array(resource, ' ') as resource
+    with held as (
+      select p.*, string_to_array(p.scope, ' ') as scope_values, string_to_array(p.resource, ' ') as resource_uris,
+        f.id, f.access_token_hash as superseded_token_hash
       from unnest(
         ${v.lineageHashes}::bytea[],
         ${v.generations}::bigint[],
@@ -133,7 +131,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         ${v.resources}::text[],
         ${v.newSecretHashes}::bytea[],
         ${v.accessTokenHashes}::bytea[],
-        ${v.sealedPairs}::bytea[],
+        ${v.salts}::bytea[],
         ${v.dpopJkts}::text[],
         ${v.binds}::boolean[],
         ${v.accessTokenSeconds}::integer[],
@@ -141,12 +139,10 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         ${v.refreshGraceSeconds}::integer[]
       ) with ordinality as p (
         lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
-        sealed_pair, dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
+        salt, dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
       )
-    ), held as (
-      select f.id, f.access_token_hash
-      from token_family f join presented p on p.lineage_hash = f.lineage_hash
-      order by f.lineage_hash
+      join token_family f using (lineage_hash)
+      order by lineage_hash
       for no key update of f
     ), rotated as (
       update token_family f set
@@ -157,48 +153,47 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         superseded_at = case when ${GRACE} > 0
           then (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
         access_token_hash = p.token_hash,
-        dpop_jkt = coalesce(f.dpop_jkt, p.binding_jkt),
+        dpop_jkt = coalesce(f.dpop_jkt, case when p.binds then p.dpop_jkt end),
         dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
-        sealed_pair = case when ${GRACE} > 0 then p.sealed_pair end,
-        sealed_until = case when ${GRACE} > 0 then now() + make_interval(secs => ${GRACE}) end,
         last_used_at = now(),
         expires_at = least(f.ends_at, now() +
           make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds)))
-      from presented p, held h, client c, "user" u, resource r
-      where f.id = h.id
-        and f.lineage_hash = p.lineage_hash
+      from held p, client c, "user" u, resource r
+      where f.id = p.id
         and f.generation = p.generation
         and f.secret_hash = p.secret_hash
         and f.client_id = p.client_id
         and f.revoked_at is null
         and f.expires_at > now()
         and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
-        and (p.scope is null or f.scope = '{}' or f.scope && p.scope)
+        and (p.scope_values is null or f.scope = '{}' or f.scope && p.scope_values)
         and c.id = f.client_id and c.disabled_at is null and ${isAsJudged(sql`c`, sql`p.client_version`)}
         and u.id = f.user_id and u.disabled_at is null
         and r.id = f.resource_id
         and (p.resource is null or r.uri = (
-          select uri from resource where uri = any(p.resource) order by array_position(p.resource, uri) limit 1
+          select uri from resource where uri = any(p.resource_uris) order by array_position(p.resource_uris, uri) limit 1
         ))
-      returning f.id, f.user_id, f.resource_id, f.expires_at, p.entry, p.token_hash, p.dpop_jkt,
-        h.access_token_hash as superseded_token_hash,
-        now() + make_interval(secs => coalesce(
-          c.access_token_seconds, r.access_token_seconds, p.access_seconds
-        )) as token_expires_at,
+      returning p.entry, f.id, f.generation, f.user_id, f.resource_id, p.token_hash, p.superseded_token_hash, p.dpop_jkt,
+        now() as issued_at,
+        least(f.expires_at, now() +
+          make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds))) as expires_at,
         array_to_string(array(
           select name from unnest(f.scope) with ordinality as s (name, position)
-          where p.scope is null or name = any(p.scope) order by position
-        ), ' ') as scope
+          where p.scope_values is null or name = any(p.scope_values) order by position
+        ), ' ') as scope,
+        p.salt, ${GRACE} as grace_seconds
     ), superseded as (
       delete from access_token a using rotated where a.token_hash = rotated.superseded_token_hash
     ), issued as (
       insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, id, resource_id, scope, dpop_jkt, now(), least(token_expires_at, expires_at)
-      from rotated
-      returning *
+      select token_hash, id, resource_id, scope, dpop_jkt, issued_at, expires_at from rotated
+    ), kept as (
+      insert into pair_salt (family_id, generation, salt, ends_at)
+      select id, generation, salt, now() + make_interval(secs => grace_seconds)
+      from rotated where grace_seconds > 0
     )
-    select rotated.entry::integer - 1 as entry, ${ISSUED}, rotated.user_id as "userId"
-    from issued a join rotated using (token_hash) join resource r on r.id = a.resource_id`,
+    select a.entry::integer - 1 as entry, ${ISSUED}, a.user_id as "userId"
+    from rotated a join resource r on r.id = a.resource_id`,
 )
 
 /**
@@ -236,7 +231,7 @@ function rotationValues(rotations: Rotation[]) {
     resources: rotations.map((one) => one.resourceCandidates?.join(' ') ?? null),
     newSecretHashes: rotations.map((one) => one.newSecretHash),
     accessTokenHashes: rotations.map((one) => one.accessTokenHash),
-    sealedPairs: rotations.map((one) => one.sealedPair),
+    salts: rotations.map((one) => one.salt),
     dpopJkts: rotations.map((one) => one.dpopJkt ?? null),
     binds: rotations.map((one) => one.bindsRefreshToken),
     accessTokenSeconds: rotations.map((one) => one.lifetimes.accessTokenSeconds),
@@ -250,7 +245,8 @@ export interface StoredFamily extends JudgedFamily {
   id: string
   grantedScope: string[]
   resourceUri: string
-  sealedPair: Buffer | null
+  /** of the current pair, while tokens converge on it */
+  salt: Buffer | null
   /** the current access token, as long as it lives */
   accessToken: IssuedAccessToken | undefined
 }
@@ -280,11 +276,11 @@ export async function findTokenFamily(
       f.revoked_at is not null or u.disabled_at is not null or c.disabled_at is not null as ended,
       f.expires_at <= now() as expired,
       f.superseded_secret_hashes as "supersededSecretHashes",
-      (select count(*)::integer from unnest(f.superseded_at) as s (at)
+      (select count(*)::integer from unnest(f.superseded_at) as superseded (at)
         where at > now() - make_interval(secs => coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${graceSeconds}))
-          and f.sealed_pair is not null and f.sealed_until > now()
+          and s.ends_at > now()
       ) as "openWindows",
-      f.scope as "grantedScope", f.sealed_pair as "sealedPair", f.dpop_jkt as "familyDpopJkt",
+      f.scope as "grantedScope", s.salt, f.dpop_jkt as "familyDpopJkt",
       f.dpop_generation::float8 as "dpopGeneration", f.user_id as "userId",
       a.token_hash is not null as "hasToken", ${ISSUED}
     from token_family f
@@ -292,6 +288,7 @@ export async function findTokenFamily(
     join "user" u on u.id = f.user_id
     join resource r on r.id = f.resource_id
     left join access_token a on a.token_hash = f.access_token_hash and a.expires_at > now()
+    left join pair_salt s on s.family_id = f.id and s.generation = f.generation
     where f.lineage_hash = ${lineageHash}`.execute(db)
   const row = rows[0]
   if (row === undefined) return undefined
@@ -375,9 +372,11 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
     with held as (
       select id from token_family where ${families} and revoked_at is null order by lineage_hash for no key update
     ), ended as (
-      update token_family set revoked_at = now(), revoked_reason = ${reason}, sealed_pair = null, sealed_until = null
+      update token_family set revoked_at = now(), revoked_reason = ${reason}
       where id in (select id from held) and revoked_at is null
       returning id, user_id, client_id, resource_id
+    ), erased as (
+      delete from pair_salt where family_id in (select id from ended)
     ), forgotten as (
       delete from consent c using ended e
       where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id

@@ -2,7 +2,7 @@ import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
 import { accessTokenText } from './access-token.ts'
-import { encodeCredential, randomSecret, seal, unseal } from './secret.ts'
+import { encodeCredential, hashSecret, randomSecret } from './secret.ts'
 
 /** Successful token response (RFC 6749 §5.1). */
 export interface TokenResponse {
@@ -42,26 +42,24 @@ export function firstRefreshToken(): RefreshToken {
   return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
 }
 
-/** The refresh token that follows one in its family. */
-export function nextRefreshToken(token: RefreshToken): RefreshToken {
-  return { lineage: token.lineage, generation: token.generation + 1, secret: randomSecret(SECRET_BYTES) }
+/** What a pair is derived from, beside the lineage secret: new for each rotation. */
+export function newSalt(): Buffer {
+  return randomSecret(16)
 }
 
 /**
- * Seals a pair for those who present a superseded token of the same family, so that refresh converges. It
- * opens with the lineage secret alone, which the database doesn't hold, and for this generation alone.
+ * The pair of a generation, from the family's lineage secret, which the database doesn't hold, and the salt that the
+ * database keeps while superseded tokens converge on this pair. Neither tells anything without the other.
  */
-export function sealPair(accessToken: string, refreshToken: RefreshToken): Buffer {
-  const plain = `${refreshToken.secret.toString('base64url')} ${accessToken}`
-  return seal(refreshToken.lineage, String(refreshToken.generation), plain)
-}
-
-/** Opens the current pair of the family with this lineage. */
-export function unsealPair(
-  sealed: Buffer,
+export function derivePair(
   lineage: Buffer,
   generation: number,
+  salt: Buffer,
 ): { accessToken: string; refreshToken: RefreshToken } {
-  const [secret = '', accessToken = ''] = unseal(lineage, String(generation), sealed).split(' ')
-  return { accessToken, refreshToken: { lineage, generation, secret: Buffer.from(secret, 'base64url') } }
+  const derive = (use: string) =>
+    hashSecret(Buffer.concat([Buffer.from(`postern ${use} ${generation} `), lineage, salt]))
+  return {
+    accessToken: encodeCredential('accessToken', derive('access token')),
+    refreshToken: { lineage, generation, secret: derive('refresh token').subarray(0, SECRET_BYTES) },
+  }
 }

@@ -38,7 +38,7 @@ t.test('what has ended goes, each at its time, and nothing else', async (t) => {
   await failToSignIn(postern)
   await issueSetupLink(postern.context)
   const ends: [afterSeconds: number, removed: Record<string, number>][] = [
-    [120, { sealed_pair: 1 }],
+    [120, { pair_salt: 1 }],
     [900, { throttle: 2 }], // of the account and of the network
     [HOUR, { access_token: 1 }],
     [12 * HOUR, { session: 1 }],
@@ -208,11 +208,27 @@ t.test('sign-ins that were begun at a provider, and never ended, go', async (t) 
   t.same(await cleanUp(postern.db), { upstream_sign_in: 1 })
 })
 
+t.test('a grant that is used lives on, and goes when it has not been used for a month', async (t) => {
+  const postern = await startTestPostern(t)
+  const client = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+  const tokens = await obtainTokens(postern, client)
+  await letTimePass(postern.db, 20 * DAY)
+  const { body } = await refresh(postern, client, tokens.refresh_token)
+  await letTimePass(postern.db, 12 * DAY)
+  t.match(await cleanUp(postern.db), { removal_check: 1, token_family: undefined })
+  t.equal((await cleanUp(postern.db)).removal_check, undefined, 'it is looked at again when it will have expired')
+  t.equal((await refresh(postern, client, body.refresh_token as string)).status, 200)
+  await letTimePass(postern.db, 30 * DAY)
+  t.equal((await cleanUp(postern.db)).token_family, undefined, 'it is kept for a day')
+  await letTimePass(postern.db, DAY + 60)
+  t.match(await cleanUp(postern.db), { token_family: 1 })
+})
+
 t.test('an index finds what has ended, in every table', async (t) => {
   const { url } = await createTestDatabase(t)
   const statements = await record(t, url, (db) => removeEndedRows(db, RETENTION, 1000))
   const removals = statements.filter(({ text }) => /delete from|update/.test(text))
-  t.equal(removals.length, 17)
+  t.equal(removals.length, 18)
   for (const removal of removals) {
     if (removal.text.includes('setup_link')) continue // one for each start without a user
     if (removal.text.includes('signing_key')) continue // a handful: one for each rotation

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { findClient } from '../../src/store/client.ts'
@@ -30,6 +30,26 @@ t.test('a statement is put together once, and planned once by each connection', 
   t.same(await add(alone, { other: 20, one: 10 }), [{ sum: 30, twice: 20 }])
   t.equal(built, 1)
   t.equal(await prepared(alone, '/* added */'), 1)
+})
+
+t.test('columns of hashes arrive as they were, with nothing in places or everywhere', async (t) => {
+  const echo = statement<
+    { hash: Buffer | null; other: Buffer | null; text: string | null },
+    'hashes' | 'others' | 'texts'
+  >(
+    (v) =>
+      sql`select * from unnest(${v.hashes}::bytea[], ${v.others}::bytea[], ${v.texts}::text[]) as e (hash, other, text)`,
+  )
+  const columns = {
+    hashes: [randomBytes(32), null, Buffer.alloc(0), randomBytes(1000)],
+    others: [null, null, null, null],
+    texts: ['a', null, '', '\\x00'],
+  }
+  t.same(
+    await echo(alone, columns),
+    columns.hashes.map((hash, index) => ({ hash, other: null, text: columns.texts[index] })),
+  )
+  t.same(await echo(alone, { hashes: [], others: [], texts: [] }), [])
 })
 
 t.test('a migration that adds a column while the server runs breaks no statement', async (t) => {

@@ -87,7 +87,7 @@ function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes:
     accessTokenHash: randomBytes(32),
     dpopJkt: undefined,
     bindsRefreshToken: false,
-    sealedPair: randomBytes(60),
+    salt: randomBytes(16),
     lifetimes: LIFETIMES,
     ...changes,
   }
@@ -126,7 +126,7 @@ t.test('overlapping batches in any order neither deadlock nor rotate anything tw
       const rotation = winners.get(family.lineageHash.toString('hex'))
       if (rotation === undefined) continue
       const stored = await findTokenFamily(db, family.lineageHash, 120)
-      t.match(stored, { generation: round + 1, secretHash: rotation.newSecretHash, sealedPair: rotation.sealedPair })
+      t.match(stored, { generation: round + 1, secretHash: rotation.newSecretHash, salt: rotation.salt })
       family.secretHash = rotation.newSecretHash
       family.accessTokenHash = rotation.accessTokenHash
     }
@@ -285,11 +285,16 @@ t.test('a family that has ended issues nothing beside its pair', async (t) => {
 
 t.test('a client ends a family by its lineage, if it is its own', async (t) => {
   const family = await startFamily()
+  await rotateTokenFamilies(db, [rotationOf(family)])
+  const salts = async () =>
+    (await db.selectFrom('pair_salt').where('family_id', '=', family.id).selectAll().execute()).length
+  t.equal(await salts(), 1)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, 'other'), undefined)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), family.id)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), undefined)
-  const { rows } = await sql`select revoked_reason, sealed_pair from token_family where id = ${family.id}`.execute(db)
-  t.same(rows, [{ revoked_reason: 'revoked_by_client', sealed_pair: null }])
+  const stored = db.selectFrom('token_family').select('revoked_reason').where('id', '=', family.id)
+  t.same(await stored.execute(), [{ revoked_reason: 'revoked_by_client' }])
+  t.equal(await salts(), 0)
 })
 
 t.test('ending a grant ends that installation, and forgets the consent', async (t) => {
