@@ -185,6 +185,22 @@ t.test('what was granted outlives its document for a day', async (t) => {
   t.equal((await refresh(postern, APP, String(refreshed.body.refresh_token))).status, 200, 'it is back')
 })
 
+t.test('a client that was here before is known by its document for as long as that is fresh', async (t) => {
+  const { postern, websites } = await startWithWebsites(t)
+  const { refresh_token } = await obtainTokens(postern, APP)
+  const next = async (token: unknown) => (await refresh(postern, APP, String(token))).body.refresh_token
+  const second = await next(refresh_token)
+  const statements = t.capture(postern.db, 'executeQuery', postern.db.executeQuery)
+  const third = await next(second)
+  t.equal(statements().filter(({ args }) => (args[0] as { sql: string }).sql !== 'select').length, 1, 'one statement')
+  const asked = websites.fetched.length
+  // time passes, and the row stays as it is: letTimePass changes it, so that it has another version
+  await sql`alter table client disable trigger renew_version`.execute(postern.db)
+  await sql`update client set document_expires_at = now() - interval '1 second'`.execute(postern.db)
+  t.ok(await next(third))
+  t.equal(websites.fetched.length, asked + 1, 'fetched again')
+})
+
 t.test('our own limit does not make outdated keys of a document count', async (t) => {
   const { postern, websites } = await startWithWebsites(t)
   const tokens = await obtainTokens(postern, APP)
