@@ -2,8 +2,8 @@ import type { Context } from '../context.ts'
 import { type PresentedCredentials, readClientCredentials } from '../protocol/client-authentication.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import type { Parameters } from '../protocol/parameters.ts'
-import { recalledClients } from '../store/client.ts'
 import type { ClientRow } from '../store/database.ts'
+import { Recall } from '../store/recall.ts'
 import { equalHashes, hashSecret } from '../tokens/secret.ts'
 import { judgeAssertion } from './assertion.ts'
 import { authenticationMethods } from './client-policy.ts'
@@ -41,6 +41,13 @@ export async function authenticateClient(
   throw new OAuthError('invalid_client', 'client authentication failed', reason)
 }
 
+const recalledClients = new Recall<ClientRow>()
+
+/** Keeps a client to whom something was issued, for `recallClient`. */
+export function keepClient({ db }: Context, client: ClientRow): void {
+  recalledClients.keep(db, client.id, client)
+}
+
 /**
  * The client that sends a request, if that can be told from a row which an earlier request has read; for what takes
  * effect only where the row still has that version. Assertions count once, so they are left to `authenticateClient`.
@@ -56,7 +63,7 @@ export function recallClient(
   if (presented.assertion !== undefined) return undefined
   for (const { clientId, clientSecret } of presented.readings) {
     const client = recalledClients.get(db, clientId)
-    if (client?.disabled_at === null && secretProblem(client, presented, clientSecret) === undefined) return client
+    if (client !== undefined && secretProblem(client, presented, clientSecret) === undefined) return client
   }
   return undefined
 }
@@ -75,6 +82,7 @@ async function problemWith(
   return judgeAssertion(context, client, assertion, network)
 }
 
+/** Why the client is not proven by its secret, or by having none. */
 function secretProblem(
   client: ClientRow,
   { method }: PresentedCredentials,

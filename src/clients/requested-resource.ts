@@ -33,40 +33,28 @@ export async function findRequestedResource(
 }
 
 const recalledResources = new Recall<ResourceRow>()
+const DEFAULT = '' // is no URI
 
-/** Under which name a resource is kept: the URI by which it was requested, or nothing for the default. */
-function recallKey(requested: string | undefined): string {
-  return requested === undefined ? '' : (resourceCandidates(requested)[0] ?? '')
+/** Keeps a resource for `recallRequestedResource`, by what means it for as long as its row is the same. */
+export function keepResource({ db }: Context, resource: ResourceRow): void {
+  recalledResources.keep(db, resource.uri, resource)
+  if (resource.is_default) recalledResources.keep(db, DEFAULT, resource)
 }
 
 /**
- * The resource that `findRequestedResource` found for an earlier request, for what takes effect only where its row still
- * has that version.
+ * What `findRequestedResource` would find, if that can be told from a row which an earlier request has read; for what
+ * takes effect only where the row still has that version. Which resource is the first of a bound client's, other rows
+ * decide, and so they do for the second-best form of a URI.
  */
 export function recallRequestedResource(
   { db }: Context,
   requested: string | undefined,
-  client: ClientRow,
+  { resource_ids: onlyIds }: ClientRow,
 ): ResourceRow | undefined {
-  const resource = recalledResources.get(db, recallKey(requested))
-  return resource !== undefined && isItself(resource, requested, client) ? resource : undefined
-}
-
-/** Keeps what `findRequestedResource` has found, if it would be found again as long as its row is the same. */
-export function keepRequestedResource(
-  { db }: Context,
-  requested: string | undefined,
-  client: ClientRow,
-  resource: ResourceRow,
-): void {
-  if (isItself(resource, requested, client)) recalledResources.keep(db, recallKey(requested), resource)
-}
-
-/** Whether the row alone tells that a request means it. Of the default for a bound client, other rows decide. */
-function isItself(resource: ResourceRow, requested: string | undefined, client: ClientRow): boolean {
-  if (requested === undefined) return resource.is_default && client.resource_ids === null
-  const isForClient = client.resource_ids?.includes(resource.id) ?? true
-  return isForClient && resource.uri === recallKey(requested)
+  if (requested === undefined) return onlyIds === null ? recalledResources.get(db, DEFAULT) : undefined
+  const [exact] = resourceCandidates(requested)
+  const resource = exact === undefined ? undefined : recalledResources.get(db, exact)
+  return resource !== undefined && (onlyIds?.includes(resource.id) ?? true) ? resource : undefined
 }
 
 /**

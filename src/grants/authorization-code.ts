@@ -31,7 +31,7 @@ export const authorizationCode: RecallingGrant = async (context, { client, clien
     dpopJkt,
   }
   const issued = await redeemAuthorizationCode(db, { ...redemption, family })
-  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client_changed_meanwhile')
+  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client')
   if (issued === undefined) throw await refusal(context, redemption)
   context.log.info({ event: 'code_redeemed', client_id: client.id, family_id: family.familyId }, 'code redeemed')
   return tokenResponse(context, client.id, accessToken, issued, refreshToken)

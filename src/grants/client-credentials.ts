@@ -1,4 +1,4 @@
-import { findRequestedResource, keepRequestedResource, recallRequestedResource } from '../clients/requested-resource.ts'
+import { findRequestedResource, keepResource, recallRequestedResource } from '../clients/requested-resource.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { narrowScope, readScope } from '../protocol/scope.ts'
 import { insertClientToken } from '../store/access-token.ts'
@@ -32,7 +32,7 @@ export const clientCredentials: RecallingGrant = async (context, { client, clien
     dpopJkt,
     accessTokenSeconds: context.config.accessTokenSeconds,
   })
-  if (issued === undefined) throw changedMeanwhile('client_changed_meanwhile') // or the resource: a second try tells
-  if (recalled === undefined) keepRequestedResource(context, requested, client, resource)
+  if (issued === undefined) throw changedMeanwhile('client') // or the resource: a second try tells
+  if (recalled === undefined) keepResource(context, resource)
   return tokenResponse(context, client.id, accessToken, issued, undefined)
 }

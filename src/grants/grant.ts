@@ -28,13 +28,15 @@ export interface RecallingRequest extends GrantRequest {
 
 /**
  * A grant that can do with a recalled client: it issues in one statement, only where the row has that version, and refuses
- * otherwise (`changedMeanwhile`), before anything else is done.
+ * otherwise (`changedMeanwhile`), before anything else is done; `/token` then takes a fresh look, whatever the reason was.
+ * The compiler doesn't see whether a grant keeps to this: it is for the table to say, and for a test of each to show.
  */
 export type RecallingGrant = (context: Context, request: RecallingRequest) => Promise<TokenResponse>
 
-/** A row has changed since it was looked at: the same request will find it settled. */
-export function changedMeanwhile(reason: `${string}_changed_meanwhile`): OAuthError {
-  return new OAuthError('temporarily_unavailable', 'try again', reason, { retryAfterSeconds: 1 })
+/** What was looked at has changed since then: the same request will find it settled. */
+export function changedMeanwhile(what: 'client' | 'family'): OAuthError {
+  const retry = { retryAfterSeconds: 1 }
+  return new OAuthError('temporarily_unavailable', 'try again', `${what}_changed_meanwhile`, retry)
 }
 
 /** A token request of a resource server, which is authenticated. */

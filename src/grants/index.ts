@@ -11,8 +11,8 @@ import type { Grant, RecallingGrant, ResourceServerGrant } from './grant.ts'
 import { refreshToken } from './refresh-token.ts'
 import { isUpstreamHandle, tokenExchange, upstreamHandle } from './token-exchange.ts'
 
-/** Grants that can do with a recalled client. */
-const RECALLING_GRANTS: ReadonlyMap<string, RecallingGrant> = new Map([
+/** Grants that can do with a recalled client; `test/grants/recall.test.ts` shows it of each. */
+export const RECALLING_GRANTS: ReadonlyMap<string, RecallingGrant> = new Map([
   ['authorization_code', authorizationCode],
   ['refresh_token', refreshToken],
   ['client_credentials', clientCredentials],
@@ -54,9 +54,9 @@ export function grantFor(grantType: string, client: ClientRow): Grant {
   return grant
 }
 
-/** The same for a recalled client; `undefined` when it takes a fresh look to answer. */
-export function recallingGrantFor(grantType: string | undefined, client: ClientRow): RecallingGrant | undefined {
-  if (grantType === undefined || !client.grant_types.includes(grantType)) return undefined
+/** The same for a recalled client; `undefined` when it takes a fresh look to answer. @throws {OAuthError} as `grantFor` */
+export function recallingGrantFor(grantType: string, client: ClientRow): RecallingGrant | undefined {
+  grantFor(grantType, client)
   return RECALLING_GRANTS.get(grantType)
 }
 

@@ -43,7 +43,7 @@ export const refreshToken: RecallingGrant = async (context, { client, clientVers
     lifetimes: config,
   }
   const issued = await rotateTokenFamily(db, rotation)
-  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client_changed_meanwhile')
+  if (issued === undefined && clientVersion !== undefined) throw changedMeanwhile('client')
   if (issued === undefined) return judge(context, presented, rotation)
   return tokenResponse(context, client.id, accessToken, issued, next)
 }
@@ -85,7 +85,7 @@ async function converge(
     throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
   const scope = narrowScope(rotation.requestedScope, { resourceScope: family.grantedScope }).join(' ')
-  if (family.salt === null) throw changedMeanwhile('family_changed_meanwhile')
+  if (family.salt === null) throw changedMeanwhile('family')
   const pair = derivePair(presented.lineage, family.generation, family.salt)
   const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation }
   log.info({ event: 'refresh_converged', ...facts, current_generation: family.generation }, 'refresh converged')
@@ -99,6 +99,6 @@ async function converge(
     dpopJkt: rotation.dpopJkt,
     seconds: config.accessTokenSeconds,
   })
-  if (issued === undefined) throw changedMeanwhile('family_changed_meanwhile')
+  if (issued === undefined) throw changedMeanwhile('family')
   return tokenResponse(context, rotation.clientId, accessToken, issued, pair.refreshToken)
 }

@@ -23,7 +23,7 @@ export interface IssuedAccessToken {
 /** One that was issued for an entry of a batch. */
 export type IssuedForEntry = IssuedAccessToken & { entry: number }
 
-/** Columns of `IssuedAccessToken`, but for the user, from an access token `a` and its resource `r`. */
+/** Columns of `IssuedAccessToken`, but for the user, from an access token `a`, or the row that becomes one, and its resource `r`. */
 export const ISSUED: RawBuilder<unknown> = sql`
   a.scope,
   floor(date_part('epoch', a.expires_at - now())) as "expiresInSeconds",
@@ -35,10 +35,10 @@ export const ISSUED: RawBuilder<unknown> = sql`
 export interface NewClientToken {
   tokenHash: Buffer
   clientId: string
-  /** if its row was recalled (`isAsJudged`) */
+  /** by which it was judged, if its row was recalled (`isAsJudged`) */
   clientVersion?: string | undefined
   resourceId: string
-  /** if its row was recalled */
+  /** by which it was judged, if its row was recalled */
   resourceVersion?: string | undefined
   scope: string
   dpopJkt: string | undefined
@@ -67,7 +67,7 @@ const insertTokens = statement<
       ) with ordinality as p (
         token_hash, client_id, client_version, resource_id, resource_version, scope, dpop_jkt, access_seconds, entry
       )
-      join client c on c.id = p.client_id and c.disabled_at is null and ${isAsJudged(sql`c`, sql`p.client_version`)}
+      join client c on c.id = p.client_id and c.disabled_at is null and ${isAsJudged(sql`c`)}
       join resource r on r.id = p.resource_id and (p.resource_version is null or r.version = p.resource_version)
     ), issued as (
       insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)

@@ -61,7 +61,7 @@ export const insertAuthorizationCode = batched(async (db, codes: NewAuthorizatio
 export interface Redemption {
   codeHash: Buffer
   clientId: string
-  /** if its row was recalled (`isAsJudged`) */
+  /** by which it was judged, if its row was recalled (`isAsJudged`) */
   clientVersion?: string | undefined
   redirectUri: string | undefined
   /** S256 of the presented verifier */
@@ -97,7 +97,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
           and c.expires_at > now()
           and (c.dpop_jkt is null or c.dpop_jkt = p.proof_jkt)
           and client.id = c.client_id and client.disabled_at is null
-          and ${isAsJudged(sql`client`, sql`p.client_version`)}
+          and ${isAsJudged(sql`client`)}
           and u.id = c.user_id and u.disabled_at is null
           and r.id = c.resource_id
           and (p.resource is null or r.uri = (

@@ -14,13 +14,13 @@ const PATIENCE_TICKS = 2
 
 /**
  * From here on a database is far: most of a statement's time is spent on the way, and waiting for one would leave the
- * server idle. Nearby, a word to and fro takes 0.1 to 0.4 ms.
+ * server idle. Nearby, a round trip takes 0.1 to 0.4 ms.
  */
 const FAR_MILLISECONDS = 0.7
 
-/** How often the way is measured while statements are under way, and how many measurements in a row must call it far. */
+/** How often a round trip is measured while statements are under way, and how many in a row must take long. */
 const MEASURING_MILLISECONDS = 100
-const MEASUREMENTS = 8
+const LONG_ROUND_TRIPS = 8
 
 /** Statements of one kind that are under way at a time: of the ten connections, two stay for others. */
 const MOST_UNDER_WAY = 8
@@ -75,7 +75,7 @@ export function batched<Entry, Result>(
 }
 
 /**
- * Whether a database is far away: so is one if a word to and fro always takes long of late. Statements of batches don't
+ * Whether a database is far away: so is one if every round trip of late took long. Statements of batches don't
  * tell, since they take longer the more entries they have; and any one measurement may have waited for a connection, or
  * for this process.
  */
@@ -95,13 +95,13 @@ class Distance {
     if (startedAt < this.#nextAt) return
     this.#nextAt = startedAt + MEASURING_MILLISECONDS
     const note = () => {
-      this.#took = [performance.now() - startedAt, ...this.#took].slice(0, MEASUREMENTS)
+      this.#took = [performance.now() - startedAt, ...this.#took].slice(0, LONG_ROUND_TRIPS)
     }
     this.#db.executeQuery(CompiledQuery.raw('select')).then(note, () => {}) // statements tell of what has broken
   }
 
   get isFar(): boolean {
-    return this.#took.length === MEASUREMENTS && this.#took.every((took) => took >= FAR_MILLISECONDS)
+    return this.#took.length === LONG_ROUND_TRIPS && this.#took.every((took) => took >= FAR_MILLISECONDS)
   }
 }
 

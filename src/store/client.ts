@@ -2,7 +2,6 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import { batched } from './batch.ts'
 import type { ClientRow, Database, Lifetimes } from './database.ts'
-import { Recall } from './recall.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { statement } from './statement.ts'
 
@@ -112,17 +111,16 @@ export const findClient = batched(async (db, ids: string[]): Promise<(ClientRow 
   return ids.map((id) => found.get(id))
 })
 
-/** Clients to whom something was issued, for `recalledClient`. */
-export const recalledClients = new Recall<ClientRow>()
-
 /**
- * A condition on a client `c`, for statements that issue: it is as it was when it was judged.
+ * A condition of statements that issue: the client is as it was when it was judged. Their entry `p` has a
+ * `client_version`: that of a recalled row, which must be fresh still if it is a document's; `null` when the row was read
+ * for this request.
  *
- * @param version that of a recalled row, of which a metadata document must be fresh still; `null` when the row was read
- *   for this request
+ * @param c the client's row
  */
-export function isAsJudged(c: RawBuilder<unknown>, version: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`(${version} is null or (${c}.version = ${version} and (${c}.document_expires_at > now()) is not false))`
+export function isAsJudged(c: RawBuilder<unknown>): RawBuilder<unknown> {
+  const isFresh = sql`(${c}.document_expires_at > now()) is not false`
+  return sql`(p.client_version is null or (${c}.version = p.client_version and ${isFresh}))`
 }
 
 /** Clients with the number of their living grants, the newest first. */

@@ -17,7 +17,7 @@ const DEVICE_CODE_KEPT_SECONDS = 600
 /**
  * What housekeeping does, each in one statement that takes at most `limit` rows in the order of an index, and
  * skips rows that others hold (an array, since it is looked up in the primary key however large the table is). The
- * name is the table's.
+ * name is the table's, or says what else is done to its rows.
  */
 const REMOVALS: { name: string; remove: (retention: Retention, limit: number) => RawBuilder<unknown> }[] = [
   {
@@ -116,7 +116,7 @@ const HOUSEKEEPING_LOCK = 7_079_837
 /**
  * Removes what has ended, one batch of each kind, each in a transaction of its own.
  *
- * @returns how many rows went, by name, and whether a batch was full, so that there may be more; `undefined`
+ * @returns how many rows went, or were changed, by name, and whether a batch was full, so that there may be more; `undefined`
  *   when another replica is at it
  * @throws the first failure, after every kind has had its turn
  */

@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely'
 import type { Database } from './database.ts'
 
-/** Rows of a kind that are kept at most: those of the clients that come most often. */
+/** Rows of a kind that are kept at most: those that were read last. */
 const MOST_ROWS = 1000
 
 /**
@@ -19,10 +19,8 @@ export class Recall<Row> {
     this.#rows.set(db, rows)
     rows.delete(key)
     rows.set(key, row)
-    for (const oldest of rows.keys()) {
-      if (rows.size <= MOST_ROWS) break
-      rows.delete(oldest)
-    }
+    const [oldest] = rows.keys()
+    if (rows.size > MOST_ROWS && oldest !== undefined) rows.delete(oldest)
   }
 
   get(db: Kysely<Database>, key: string): Row | undefined {

@@ -13,7 +13,7 @@ export function statement<Row, Name extends string>(
   let made: { text: string; order: Name[] } | undefined
   return async (db, values) => {
     made ??= make(db, build)
-    const parameters = made.order.map((one) => compact(values[one]))
+    const parameters = made.order.map((one) => encode(values[one]))
     return (await db.executeQuery<Row>(CompiledQuery.raw(made.text, parameters))).rows
   }
 }
@@ -28,13 +28,12 @@ function make<Name extends string>(
 }
 
 /**
- * A column of hashes in Postgres' own form, which is read without a look at each character; one that holds nothing at all
- * needs no form. Anything else is as it was.
+ * A column of hashes goes in Postgres' own form, which is read without a look at each character: the driver sends a
+ * `Buffer` as it is, so the placeholder is cast to `bytea[]`. Anything else stays as it was.
  */
-function compact(value: unknown): unknown {
+function encode(value: unknown): unknown {
   if (!Array.isArray(value)) return value
   const first = value.find((one) => one !== null)
-  if (first === undefined && value.length > 0) return null
   return Buffer.isBuffer(first) ? byteaArray(value) : value
 }
 

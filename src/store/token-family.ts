@@ -52,8 +52,8 @@ export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilde
   return sql`
     with approved as (${approved}), new_family as (
       select n.*, a.client_id, a.user_id, a.resource_id, a.scope as granted_scope, a.approved_at, a.approved_from,
-        array_to_string(a.scope, ' ') as scope, least(idle_at, ends_at) as family_expires_at, ends_at,
-        now() as issued_at, least(now() + make_interval(secs => ${accessSeconds}), idle_at, ends_at) as expires_at
+        array_to_string(a.scope, ' ') as scope, family_expires_at, ends_at, now() as issued_at,
+        least(now() + make_interval(secs => ${accessSeconds}), family_expires_at) as expires_at
       from unnest(
         ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[],
         ${v.accessTokenHashes}::bytea[], ${v.dpopJkts}::text[], ${v.binds}::boolean[],
@@ -63,11 +63,11 @@ export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilde
         family_seconds, entry
       )
       join approved a using (entry) join client c on c.id = a.client_id join resource r on r.id = a.resource_id,
-      lateral (select
-        now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
-          else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end) as idle_at,
-        now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds)) as ends_at
-      ) as lasts
+      lateral (select now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds))
+        as ends_at) as absolute,
+      lateral (select least(ends_at, now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
+        else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end)) as family_expires_at
+      ) as idle
     ), started as (
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
@@ -95,7 +95,7 @@ export interface Rotation {
   generation: number
   secretHash: Buffer
   clientId: string
-  /** if its row was recalled (`isAsJudged`) */
+  /** by which it was judged, if its row was recalled (`isAsJudged`) */
   clientVersion?: string | undefined
   /** `undefined`: everything that was granted */
   requestedScope: string[] | undefined
@@ -167,7 +167,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         and f.expires_at > now()
         and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
         and (p.scope_values is null or f.scope = '{}' or f.scope && p.scope_values)
-        and c.id = f.client_id and c.disabled_at is null and ${isAsJudged(sql`c`, sql`p.client_version`)}
+        and c.id = f.client_id and c.disabled_at is null and ${isAsJudged(sql`c`)}
         and u.id = f.user_id and u.disabled_at is null
         and r.id = f.resource_id
         and (p.resource is null or r.uri = (
@@ -198,7 +198,8 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
 
 /**
  * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its
- * access token is superseded by a new one, and the pair before stays known for the grace window. Without a window
+ * access token is superseded by a new one, and for the grace window the pair before stays known, and the salt of the new
+ * one is kept. Without a window
  * no generation stays known: one that begins later is none for them.
  *
  * One statement for any number of entries. Rows are locked in the order of their lineage, so that overlapping

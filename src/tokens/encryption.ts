@@ -1,5 +1,6 @@
+import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
 import type { Config } from '../config.ts'
-import { hashSecret, seal, unseal } from './secret.ts'
+import { hashSecret, randomSecret } from './secret.ts'
 
 /** The keys of the environment: one seals, and all of them open. */
 export type EncryptionKeys = Pick<Config, 'encryptionKey' | 'decryptionKeys'>
@@ -46,4 +47,26 @@ export function currentFingerprint({ encryptionKey }: EncryptionKeys): Buffer | 
 
 function fingerprint(key: string): Buffer {
   return hashSecret(`postern encryption key ${key}`).subarray(0, 8)
+}
+
+/**
+ * Seals a text (AES-256-GCM) with a key derived from a secret that the database doesn't hold.
+ *
+ * @param boundTo what the sealed text belongs to: it opens with the same value alone
+ */
+function seal(secret: Buffer, boundTo: string, plain: string): Buffer {
+  const nonce = randomSecret(12)
+  const cipher = createCipheriv('aes-256-gcm', sealingKey(secret), nonce).setAAD(Buffer.from(boundTo))
+  return Buffer.concat([nonce, cipher.update(plain, 'utf8'), cipher.final(), cipher.getAuthTag()])
+}
+
+/** Opens what `seal` made. @throws when the secret or `boundTo` is another, or the text was changed */
+function unseal(secret: Buffer, boundTo: string, sealed: Buffer): string {
+  const decipher = createDecipheriv('aes-256-gcm', sealingKey(secret), sealed.subarray(0, 12))
+  decipher.setAAD(Buffer.from(boundTo)).setAuthTag(sealed.subarray(-16))
+  return decipher.update(sealed.subarray(12, -16), undefined, 'utf8') + decipher.final('utf8')
+}
+
+function sealingKey(secret: Buffer): Buffer {
+  return createHmac('sha256', secret).update('postern seal').digest() // one step suffices: a secret is no password
 }

@@ -42,9 +42,11 @@ export function firstRefreshToken(): RefreshToken {
   return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
 }
 
+const SALT_BYTES = 16
+
 /** What a pair is derived from, beside the lineage secret: new for each rotation. */
 export function newSalt(): Buffer {
-  return randomSecret(16)
+  return randomSecret(SALT_BYTES)
 }
 
 /**

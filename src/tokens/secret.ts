@@ -1,12 +1,4 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHmac,
-  hash,
-  randomBytes,
-  randomUUID,
-  timingSafeEqual,
-} from 'node:crypto'
+import { hash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /**
@@ -99,28 +91,6 @@ export function equalHashes(one: Buffer, other: Buffer): boolean {
 /** Compares a presented secret with the right one in constant time, whatever their lengths. */
 export function equalSecrets(presented: string, right: string): boolean {
   return timingSafeEqual(hashSecret(presented), hashSecret(right))
-}
-
-/**
- * Seals a text (AES-256-GCM) with a key derived from a secret that the database doesn't hold.
- *
- * @param boundTo what the sealed text belongs to: it opens with the same value alone
- */
-export function seal(secret: Buffer, boundTo: string, plain: string): Buffer {
-  const nonce = randomSecret(12)
-  const cipher = createCipheriv('aes-256-gcm', sealingKey(secret), nonce).setAAD(Buffer.from(boundTo))
-  return Buffer.concat([nonce, cipher.update(plain, 'utf8'), cipher.final(), cipher.getAuthTag()])
-}
-
-/** Opens what `seal` made. @throws when the secret or `boundTo` is another, or the text was changed */
-export function unseal(secret: Buffer, boundTo: string, sealed: Buffer): string {
-  const decipher = createDecipheriv('aes-256-gcm', sealingKey(secret), sealed.subarray(0, 12))
-  decipher.setAAD(Buffer.from(boundTo)).setAuthTag(sealed.subarray(-16))
-  return decipher.update(sealed.subarray(12, -16), undefined, 'utf8') + decipher.final('utf8')
-}
-
-function sealingKey(secret: Buffer): Buffer {
-  return createHmac('sha256', secret).update('postern seal').digest() // one step suffices: a secret is no password
 }
 
 function checksum(body: string): string {

@@ -418,7 +418,10 @@ t.test('a client with dpop_bound_access_tokens gets nothing without a proof (§5
   t.equal(status, 200)
   const refreshToken = String(body.refresh_token)
   t.match(await refreshWith(client, refreshToken), { status: 400, body: { error: 'invalid_dpop_proof' } })
-  t.match(await refreshWith(client, refreshToken, otherKey), { status: 200, body: { token_type: 'DPoP' } })
+  const next = await refreshWith(client, refreshToken, otherKey)
+  t.match(next, { status: 200, body: { token_type: 'DPoP' } })
+  const known = await refreshWith(client, String(next.body.refresh_token))
+  t.match(known, { status: 400, body: { error: 'invalid_dpop_proof' } }, 'nor does one that is known')
 })
 
 /** A request whose headers are sent as they are: fetch would join them. */

@@ -3,9 +3,12 @@
  * about the resource server, counts at the next request.
  */
 import t from 'tap'
+import { RECALLING_GRANTS } from '../../src/grants/index.ts'
 import { setClientSecret } from '../../src/store/client.ts'
+import { Recall } from '../../src/store/recall.ts'
 import { hashSecret } from '../../src/tokens/secret.ts'
 import { basic } from '../support/credentials.ts'
+import { captureStatements } from '../support/database.ts'
 import { introspect, obtainCode, obtainTokens, post, redeem, refresh } from '../support/flow.ts'
 import { Person } from '../support/person.ts'
 import { addClient, addResource, RESOURCE, startTestPostern } from '../support/postern.ts'
@@ -51,16 +54,17 @@ async function addKnown(grantType: string): Promise<Client> {
   return client
 }
 
+t.same(Object.keys(REQUESTS).sort(), [...RECALLING_GRANTS.keys()].sort(), 'every grant that recalls is tested here')
+
 const update = (client: Client) => postern.db.updateTable('client').where('id', '=', client.client_id)
 
 for (const [grantType, prepare] of Object.entries(REQUESTS)) {
   t.test(`${grantType}: one statement for a client that was here before`, async (t) => {
     const client = await addKnown(grantType)
     const request = await prepare(client)
-    const statements = t.capture(postern.db, 'executeQuery', postern.db.executeQuery)
+    const statements = captureStatements(t, postern.db)
     t.equal((await request()).status, 200)
-    const sent = statements().map(({ args }) => (args[0] as { sql: string }).sql)
-    t.equal(sent.filter((text) => text !== 'select').length, 1, sent.join('\n---\n'))
+    t.equal(statements().length, 1, statements().join('\n---\n'))
   })
 
   t.test(`${grantType}: what has changed about the client counts at once`, async (t) => {
@@ -96,6 +100,55 @@ t.test('what an operator allows the client counts at once', async (t) => {
     .set({ resource_ids: [(await addResource(postern, 'https://bound.example/mcp')).id] })
     .execute()
   t.match(await ask(machine, { resource: RESOURCE }), { status: 400, body: { error: 'invalid_target' } })
+})
+
+t.test('a client that is bound to a resource gets no other, also when others have asked for that', async (t) => {
+  const own = await addResource(postern, 'https://own.example/mcp')
+  const free = await addKnown('client_credentials')
+  for (const parameters of [{}, { resource: RESOURCE }]) t.equal((await ask(free, parameters)).status, 200)
+  const machine = { redirectUris: [], grantTypes: ['client_credentials'] }
+  const bound = await addClient(postern, { ...machine, tokenEndpointAuthMethod: 'client_secret_post' })
+  await update(bound)
+    .set({ resource_ids: [own.id] })
+    .execute()
+  t.equal((await ask(bound, { resource: 'https://own.example/mcp' })).status, 200)
+  t.match(await ask(bound, { resource: RESOURCE }), { status: 400, body: { error: 'invalid_target' } })
+  const { body } = await ask(bound)
+  t.match(await introspect(postern, body.access_token as string, own), { active: true })
+})
+
+t.test('a client that is known may use the grants of its row alone', async (t) => {
+  const app = await addClient(postern, { redirectUris: [CALLBACK] })
+  const tokens = await obtainTokens(postern, app, {}, person)
+  const code = await obtainCode(postern, app, {}, person)
+  await update(app)
+    .set({ grant_types: ['refresh_token'] })
+    .execute()
+  t.equal((await refresh(postern, app, tokens.refresh_token)).status, 200)
+  t.match(await redeem(postern, app, code), { status: 400, body: { error: 'unauthorized_client' } })
+})
+
+t.test('a fault of ours is no reason to try again', async (t) => {
+  const machine = await addKnown('client_credentials')
+  let sent = 0
+  const lost = Object.assign(new Error('the connection is lost'), { code: 'ECONNRESET' })
+  t.intercept(postern.db, 'executeQuery', {
+    value: async () => {
+      sent += 1
+      throw lost
+    },
+  })
+  t.match(await ask(machine), { status: 503 })
+  t.ok(sent <= 2, 'one, and perhaps one that measures the round trip')
+})
+
+t.test('the rows that were read last are recalled', async (t) => {
+  const rows = new Recall<number>()
+  for (let row = 0; row <= 1000; row += 1) rows.keep(postern.db, `${row}`, row)
+  t.same(
+    ['0', '1', '1000'].map((key) => rows.get(postern.db, key)),
+    [undefined, 1, 1000],
+  )
 })
 
 t.test('what has changed about the resource server counts at once', async (t) => {

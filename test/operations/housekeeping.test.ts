@@ -224,6 +224,30 @@ t.test('a grant that is used lives on, and goes when it has not been used for a 
   t.match(await cleanUp(postern.db), { token_family: 1 })
 })
 
+t.test('a grant that is used is not removed, however many there are to look at', async (t) => {
+  const postern = await startTestPostern(t)
+  const app = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+  const tokens = [await obtainTokens(postern, app), await obtainTokens(postern, app)]
+  await letTimePass(postern.db, 20 * DAY)
+  const next = []
+  for (const { refresh_token } of tokens) next.push((await refresh(postern, app, refresh_token)).body.refresh_token)
+  await letTimePass(postern.db, 12 * DAY)
+  await removeEndedRows(postern.db, RETENTION, 1) // one of two is looked at
+  for (const token of next) t.equal((await refresh(postern, app, String(token))).status, 200)
+})
+
+t.test('what a rotation changes stands in no index', async (t) => {
+  const { db } = await createTestDatabase(t)
+  const { rows } = await sql<{ name: string }>`
+    select distinct attname as name from pg_index join pg_attribute on attrelid = indrelid and attnum = any(indkey)
+    where indrelid = 'token_family'::regclass order by 1`.execute(db)
+  const columns = ['client_id', 'id', 'lineage_hash', 'removal_check_at', 'resource_id', 'revoked_at', 'user_id']
+  t.same(
+    rows.map(({ name }) => name),
+    columns,
+  )
+})
+
 t.test('an index finds what has ended, in every table', async (t) => {
   const { url } = await createTestDatabase(t)
   const statements = await record(t, url, (db) => removeEndedRows(db, RETENTION, 1000))

@@ -139,12 +139,11 @@ t.test('of two changes at the same time one wins; guessing the current password 
   const [one, other] = [await signIn(postern, 'gerda'), await signIn(postern, 'gerda', PASSWORD, PHONE)]
   const passwords = { current_password: PASSWORD, new_password: NEW_PASSWORD }
   // both pages are open before either is sent: the change that wins ends the other's session
-  const pages = [await open(one), await open(other)]
-  const answers = await Promise.all(
-    [one, other].map((person, index) =>
-      person.submit(pages[index] as (typeof pages)[0], '/account/password', passwords),
-    ),
-  )
+  const [page, otherPage] = [await open(one), await open(other)]
+  const answers = await Promise.all([
+    one.submit(page, '/account/password', passwords),
+    other.submit(otherPage, '/account/password', passwords),
+  ])
   const changed = answers.filter(({ headers }) => headers.get('location')?.endsWith('/account?done=password'))
   t.equal(changed.length, 1)
   await addUser(postern, 'hedwig')

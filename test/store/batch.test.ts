@@ -7,6 +7,7 @@ import { openDatabase } from '../../src/store/connection.ts'
 import { type Database, isDatabaseUnavailable } from '../../src/store/database.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { startDatabaseProxy } from '../support/database-proxy.ts'
+import { until } from '../support/until.ts'
 
 const { db, url } = await createTestDatabase(t)
 await sql`create table counter (name text primary key, n integer not null check (n < 100))`.execute(db)
@@ -41,10 +42,10 @@ function gate() {
   return { pass, statements, release }
 }
 
-/** The database behind a proxy, so that every round trip takes longer. */
-async function openFarDatabase(t: Test, milliseconds: number): Promise<Kysely<Database>> {
+/** The database behind a proxy, so that every round trip takes five milliseconds longer. */
+async function openFarDatabase(t: Test): Promise<Kysely<Database>> {
   const connectionString = await startDatabaseProxy(t, url, async (chunk, database) => {
-    await setTimeout(milliseconds)
+    await setTimeout(5)
     database.write(chunk)
   })
   const far = openDatabase({ connectionString }, { poolSize: 2, onError: () => {} })
@@ -223,7 +224,7 @@ t.test('a statement that takes long holds up no other, until eight are under way
 })
 
 t.test('where the database is far away, nothing waits for a statement that is under way', async (t) => {
-  const far = await openFarDatabase(t, 5)
+  const far = await openFarDatabase(t)
   const { countUp } = counter()
   const measured = performance.now() + 1500
   while (performance.now() < measured) await countUp(far, { name: 'c1', by: 0 })
@@ -237,6 +238,27 @@ t.test('where the database is far away, nothing waits for a statement that is un
   t.same(statements, [[1], [2], [3]])
   for (const one of release) one()
   t.same(await Promise.all(results), [1, 2, 3])
+})
+
+t.test('statements that take long nearby make the database no farther', async (t) => {
+  const slow = batched(async (db: Kysely<Database>, entries: number[]) => {
+    await sql`select pg_sleep(0.003)`.execute(db)
+    return entries
+  })
+  const measured = performance.now() + 1500
+  while (performance.now() < measured) await slow(db, 0)
+  const { pass, statements, release } = gate()
+  const results = []
+  for (const entry of [1, 2]) {
+    results.push(pass(db, entry))
+    await nextTurn()
+    await nextTurn()
+  }
+  t.same(statements, [[1]])
+  release[0]?.()
+  await until(() => statements.length === 2)
+  release[1]?.()
+  t.same(await Promise.all(results), [1, 2])
 })
 
 t.test('inside a transaction an entry is a statement of its own, and is undone with it', async (t) => {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type Kysely, sql } from 'kysely'
+import { type CompiledQuery, type Kysely, sql } from 'kysely'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { openDatabase } from '../../src/store/connection.ts'
@@ -60,5 +60,15 @@ export async function letTimePass(db: Kysely<Database>, seconds: number): Promis
       ? sql`array(select at - ${shift} from unnest(${column}) with ordinality as s (at, position) order by position)`
       : sql`${column} - ${shift}`
     await sql`update ${sql.table(table_name)} set ${column} = ${shifted} where ${column} is not null`.execute(db)
+  }
+}
+
+/** Captures the statements that are sent from now on, but for those that measure the round trip (`store/batch.ts`). */
+export function captureStatements(t: Test, db: Kysely<Database>): () => string[] {
+  const captured = t.capture(db, 'executeQuery', db.executeQuery)
+  const sent: string[] = []
+  return () => {
+    sent.push(...captured().map(({ args: [query] }) => (query as CompiledQuery).sql))
+    return sent.filter((text) => text !== 'select')
   }
 }
