@@ -20,7 +20,7 @@ const FAR_MILLISECONDS = 0.7
 
 /** How often a round trip is measured while statements are under way, and how many in a row must take long. */
 const MEASURING_MILLISECONDS = 100
-const LONG_ROUND_TRIPS = 8
+const LONG_ROUND_TRIPS = 16
 
 /** Statements of one kind that are under way at a time: of the ten connections, two stay for others. */
 const MOST_UNDER_WAY = 8
@@ -75,9 +75,9 @@ export function batched<Entry, Result>(
 }
 
 /**
- * Whether a database is far away: so is one if every round trip of late took long. Statements of batches don't
- * tell, since they take longer the more entries they have; and any one measurement may have waited for a connection, or
- * for this process.
+ * Whether a database is far away: so is one if every round trip of late took long. Statements of batches don't tell,
+ * since they take longer the more entries they have. Several in a row, since one may have waited for a connection, or for
+ * this process: with hundreds of connections most do, and then it makes no difference what it is taken for.
  */
 class Distance {
   readonly #db: Kysely<Database>
@@ -89,7 +89,7 @@ class Distance {
     this.#db = db
   }
 
-  /** Measures, if it is time: beside a statement that begins now, when this process will have little to do. */
+  /** Measures, if it is time: beside a statement that begins now, so that this process may have little else to do. */
   measure(): void {
     const startedAt = performance.now()
     if (startedAt < this.#nextAt) return

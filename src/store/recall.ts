@@ -4,6 +4,9 @@ import type { Database } from './database.ts'
 /** Rows of a kind that are kept at most: those that were read last. */
 const MOST_ROWS = 1000
 
+/** A row that is longer as JSON isn't kept: a registration may have 64 KB, and any person can bring many. */
+const MOST_CHARACTERS = 4096
+
 /**
  * Rows that earlier requests have read, so that a request can be judged without reading them again.
  *
@@ -18,6 +21,7 @@ export class Recall<Row> {
     const rows = this.#rows.get(db) ?? new Map<string, Row>()
     this.#rows.set(db, rows)
     rows.delete(key)
+    if (JSON.stringify(row).length > MOST_CHARACTERS) return
     rows.set(key, row)
     const [oldest] = rows.keys()
     if (rows.size > MOST_ROWS && oldest !== undefined) rows.delete(oldest)

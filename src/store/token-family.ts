@@ -187,6 +187,8 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
     ), issued as (
       insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
       select token_hash, id, resource_id, scope, dpop_jkt, issued_at, expires_at from rotated
+    ), erased as (
+      delete from pair_salt s using rotated where s.family_id = rotated.id and s.generation < rotated.generation
     ), kept as (
       insert into pair_salt (family_id, generation, salt, ends_at)
       select id, generation, salt, now() + make_interval(secs => grace_seconds)
@@ -376,12 +378,13 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
       update token_family set revoked_at = now(), revoked_reason = ${reason}
       where id in (select id from held) and revoked_at is null
       returning id, user_id, client_id, resource_id
-    ), erased as (
-      delete from pair_salt where family_id in (select id from ended)
     ), forgotten as (
       delete from consent c using ended e
       where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id
     )
     select id from ended`.execute(db)
-  return rows.map(({ id }) => id)
+  const ids = rows.map(({ id }) => id)
+  // by itself: the statement above doesn't see the salt of a rotation that it has waited for
+  if (ids.length > 0) await sql`delete from pair_salt where family_id = any(${ids}::uuid[])`.execute(db)
+  return ids
 }

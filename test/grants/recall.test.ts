@@ -142,13 +142,15 @@ t.test('a fault of ours is no reason to try again', async (t) => {
   t.ok(sent <= 2, 'one, and perhaps one that measures the round trip')
 })
 
-t.test('the rows that were read last are recalled', async (t) => {
-  const rows = new Recall<number>()
+t.test('the rows that were read last are recalled, and none that is large', async (t) => {
+  const rows = new Recall<number | string>()
   for (let row = 0; row <= 1000; row += 1) rows.keep(postern.db, `${row}`, row)
   t.same(
     ['0', '1', '1000'].map((key) => rows.get(postern.db, key)),
     [undefined, 1, 1000],
   )
+  rows.keep(postern.db, '1', 'x'.repeat(5000))
+  t.equal(rows.get(postern.db, '1'), undefined)
 })
 
 t.test('what has changed about the resource server counts at once', async (t) => {

@@ -18,6 +18,7 @@ import { findUser, setUserDisabled } from '../../src/store/user.ts'
 import { letTimePass } from '../support/database.ts'
 import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
 import { until } from '../support/until.ts'
+import { waiting } from '../support/waiting.ts'
 
 const LIFETIMES = { accessTokenSeconds: 3600, refreshTokenSeconds: 30 * 86_400, refreshGraceSeconds: 120 }
 
@@ -295,6 +296,28 @@ t.test('a client ends a family by its lineage, if it is its own', async (t) => {
   const stored = db.selectFrom('token_family').select('revoked_reason').where('id', '=', family.id)
   t.same(await stored.execute(), [{ revoked_reason: 'revoked_by_client' }])
   t.equal(await salts(), 0)
+})
+
+t.test('of a family only the salt of its newest pair is kept, and none when it ends while it rotates', async (t) => {
+  const family = await startFamily()
+  const salts = async () =>
+    (await db.selectFrom('pair_salt').where('family_id', '=', family.id).select('generation').execute()).map(
+      ({ generation }) => Number(generation),
+    )
+  const first = rotationOf(family)
+  await rotateTokenFamilies(db, [first])
+  const second = rotationOf(family, { generation: 1, secretHash: first.newSecretHash })
+  await rotateTokenFamilies(db, [second])
+  t.same(await salts(), [2])
+  const third = rotationOf(family, { generation: 2, secretHash: second.newSecretHash })
+  const ending = await db.transaction().execute(async (trx) => {
+    t.match(await rotateTokenFamilies(trx, [third]), [{ scope: String }])
+    const ended = revokeTokenFamily(db, family.id, 'test')
+    await until(async () => (await waiting(db)) === 1)
+    return { ended }
+  })
+  t.equal(await ending.ended, true)
+  t.same(await salts(), [])
 })
 
 t.test('ending a grant ends that installation, and forgets the consent', async (t) => {
