@@ -98,8 +98,9 @@ export const POSTERN: Seed = {
         token_hash, now(), now(), ${LASTS}, now() + interval '1 year', ${LASTS}, now()
       from made
     )
-    insert into access_token (token_hash, family_id, resource_id, scope, issued_at, expires_at)
-    select token_hash, family_id, '${resourceServer.id}', '${SCOPE}', now(), ${LASTS} from made`,
+    insert into access_token (token_hash, family_id, client_id, user_id, resource_id, scope, issued_at, expires_at)
+    select token_hash, family_id, '${application}', '${PERSON.id}', '${resourceServer.id}', '${SCOPE}', now(), ${LASTS}
+    from made`,
   clientTokens: ({ machine, resourceServer }) => `
     insert into access_token (token_hash, client_id, resource_id, scope, issued_at, expires_at)
     select ${POSTERN_HASH}, '${machine.id}', '${resourceServer.id}', '${SCOPE}', now(), ${LASTS}

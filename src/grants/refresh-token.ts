@@ -14,7 +14,7 @@ import {
   rotateTokenFamily,
   type StoredFamily,
 } from '../store/token-family.ts'
-import { derivePair, newSalt, type TokenResponse, tokenResponse } from '../tokens/pair.ts'
+import { currentPairKey, derivePair, type TokenResponse, tokenResponse } from '../tokens/pair.ts'
 import { decodeCredential, hashSecret, issueCredential } from '../tokens/secret.ts'
 import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
@@ -25,8 +25,8 @@ export const refreshToken: RecallingGrant = async (context, { client, clientVers
   const presented = content && decodeRefreshToken(content)
   if (presented === undefined) throw new OAuthError('invalid_grant', NOT_VALID, 'refresh_token_malformed')
   const resource = parameters.get('resource')
-  const salt = newSalt()
-  const { accessToken, refreshToken: next } = derivePair(presented.lineage, presented.generation + 1, salt)
+  const pairKey = currentPairKey()
+  const { accessToken, refreshToken: next } = derivePair(presented.lineage, presented.generation + 1, pairKey.key)
   const rotation: Rotation = {
     lineageHash: hashSecret(presented.lineage),
     generation: presented.generation,
@@ -39,7 +39,7 @@ export const refreshToken: RecallingGrant = async (context, { client, clientVers
     accessTokenHash: hashSecret(accessToken),
     dpopJkt,
     bindsRefreshToken: bindsRefreshToken(client),
-    salt,
+    pairKey,
     lifetimes: config,
   }
   const issued = await rotateTokenFamily(db, rotation)
@@ -85,8 +85,8 @@ async function converge(
     throw new OAuthError('invalid_target', 'resource is not the one that was authorized', 'resource_mismatch')
   }
   const scope = narrowScope(rotation.requestedScope, { resourceScope: family.grantedScope }).join(' ')
-  if (family.salt === null) throw changedMeanwhile('family')
-  const pair = derivePair(presented.lineage, family.generation, family.salt)
+  if (family.pairKey === null) throw changedMeanwhile('family')
+  const pair = derivePair(presented.lineage, family.generation, family.pairKey)
   const facts = { client_id: rotation.clientId, family_id: family.id, generation: rotation.generation }
   log.info({ event: 'refresh_converged', ...facts, current_generation: family.generation }, 'refresh converged')
   if (family.accessToken?.scope === scope && family.accessToken.dpopJkt === (rotation.dpopJkt ?? null)) {

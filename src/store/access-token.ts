@@ -23,13 +23,13 @@ export interface IssuedAccessToken {
 /** One that was issued for an entry of a batch. */
 export type IssuedForEntry = IssuedAccessToken & { entry: number }
 
-/** Columns of `IssuedAccessToken`, but for the user, from an access token `a`, or the row that becomes one, and its resource `r`. */
+/** Columns of `IssuedAccessToken` from `a`: an access token, or the row that becomes one, with `uri` and `token_format` of its resource. */
 export const ISSUED: RawBuilder<unknown> = sql`
   a.scope,
   floor(date_part('epoch', a.expires_at - now())) as "expiresInSeconds",
   floor(date_part('epoch', a.issued_at)) as "issuedAtSeconds",
   floor(date_part('epoch', a.expires_at)) as "expiresAtSeconds",
-  r.uri as "resourceUri", r.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
+  a.user_id as "userId", a.uri as "resourceUri", a.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
 
 /** An access token for the client itself. */
 export interface NewClientToken {
@@ -59,7 +59,7 @@ const insertTokens = statement<
 >(
   (v) => sql`
     with asked as (
-      select p.*, now() as issued_at, now() + make_interval(secs =>
+      select p.*, null::uuid as user_id, r.uri, r.token_format, now() as issued_at, now() + make_interval(secs =>
         coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as expires_at
       from unnest(
         ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.resourceIds}::uuid[],
@@ -73,8 +73,7 @@ const insertTokens = statement<
       insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
       select token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at from asked
     )
-    select a.entry::integer - 1 as entry, ${ISSUED}, null as "userId"
-    from asked a join resource r on r.id = a.resource_id`,
+    select a.entry::integer - 1 as entry, ${ISSUED} from asked a`,
 )
 
 /**
@@ -150,14 +149,13 @@ const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
     from unnest(${resourceIds}::uuid[], ${tokenHashes}::bytea[]) with ordinality as p (resource_id, token_hash, entry)
     join resource r on r.id = p.resource_id
     left join lateral (
-      select c.id as client_id, f.id as family_id, u.id as user_id, u.username, a.scope, a.dpop_jkt, a.issued_at,
-        a.expires_at
+      select a.client_id, a.family_id, a.user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
       from access_token a
-      left join token_family f on f.id = a.family_id and f.revoked_at is null and f.expires_at > now()
-      left join "user" u on u.id = f.user_id and u.disabled_at is null
-      join client c on c.id = coalesce(f.client_id, a.client_id) and c.disabled_at is null
+      join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.issued_at
+      left join "user" u on u.id = a.user_id and u.disabled_at is null
       where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
-        and (u.id is not null or a.client_id is not null)
+        and (u.id is not null or a.user_id is null)
+        and not exists (select from token_family f where f.id = a.family_id and f.revoked_at is not null)
     ) t on true`,
 )
 
@@ -192,8 +190,5 @@ export const lookUpAccessToken = batched(lookUpAccessTokens)
 /** Ends an access token, if it belongs to the client (RFC 7009 §2.1); the rest of its family lives on. */
 export async function revokeAccessToken(db: Kysely<Database>, tokenHash: Buffer, clientId: string): Promise<void> {
   await sql`
-    delete from access_token a
-    where a.token_hash = ${tokenHash} and ${clientId} in (
-      a.client_id, (select f.client_id from token_family f where f.id = a.family_id)
-    )`.execute(db)
+    delete from access_token where token_hash = ${tokenHash} and client_id = ${clientId}`.execute(db)
 }

@@ -4,8 +4,16 @@ import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
 import { isAsJudged } from './client.ts'
 import type { Database } from './database.ts'
+import { isRequested } from './resource.ts'
 import { inOrder, statement } from './statement.ts'
-import { type NewFamily, newFamilyValues, startTokenFamilies } from './token-family.ts'
+import {
+  FAMILY_TERMS,
+  NEW_FAMILY,
+  type NewFamily,
+  newFamilyArrays,
+  newFamilyValues,
+  startTokenFamilies,
+} from './token-family.ts'
 
 export interface NewAuthorizationCode {
   codeHash: Buffer
@@ -73,45 +81,37 @@ export interface Redemption {
 }
 
 const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemptionValues>>((v) =>
-  startTokenFamilies(
-    v,
-    sql`
-        with held as (
-          select p.*, string_to_array(p.resource, ' ') as resource_uris
-          from unnest(
-            ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.codeChallenges}::text[],
-            ${v.redirectUris}::text[], ${v.proofJkts}::text[], ${v.resources}::text[], ${v.familyIds}::uuid[]
-          ) with ordinality as p (
-            code_hash, client_id, client_version, code_challenge, redirect_uri, proof_jkt, resource, family_id, entry
-          )
-          join authorization_code c using (code_hash)
-          order by code_hash for no key update of c -- overlapping batches can't deadlock
-        )
-        update authorization_code c set redeemed_at = now(), family_id = p.family_id
-        from held p, client, "user" u, resource r
-        where c.code_hash = p.code_hash
-          and c.client_id = p.client_id
-          and c.code_challenge = p.code_challenge
-          and c.redirect_uri = coalesce(p.redirect_uri, c.redirect_uri)
-          and c.redeemed_at is null
-          and c.expires_at > now()
-          and (c.dpop_jkt is null or c.dpop_jkt = p.proof_jkt)
-          and client.id = c.client_id and client.disabled_at is null
-          and ${isAsJudged(sql`client`)}
-          and u.id = c.user_id and u.disabled_at is null
-          and r.id = c.resource_id
-          and (p.resource is null or r.uri = (
-            select uri from resource where uri = any(p.resource_uris) order by array_position(p.resource_uris, uri) limit 1
-          ))
-        returning p.entry, c.client_id, c.user_id, c.resource_id, c.scope, c.created_at as approved_at,
-          c.approved_from`,
-  ),
+  startTokenFamilies(sql`
+    update authorization_code a set redeemed_at = now(), family_id = p.family_id
+    from (
+      select p.*, a.user_id, a.resource_id, a.scope as granted_scope, a.created_at as approved_at, a.approved_from,
+        ${FAMILY_TERMS}
+      from unnest(
+        ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.codeChallenges}::text[],
+        ${v.redirectUris}::text[], ${v.resources}::text[], ${newFamilyArrays(v)}
+      ) with ordinality as p (
+        code_hash, client_id, client_version, code_challenge, redirect_uri, resource, ${NEW_FAMILY}, entry
+      )
+      join authorization_code a using (code_hash)
+      join client c on c.id = a.client_id and c.disabled_at is null
+      join "user" u on u.id = a.user_id and u.disabled_at is null
+      join resource r on r.id = a.resource_id
+      where a.client_id = p.client_id
+        and a.code_challenge = p.code_challenge
+        and a.redirect_uri = coalesce(p.redirect_uri, a.redirect_uri)
+        and (a.dpop_jkt is null or a.dpop_jkt = p.dpop_jkt)
+        and ${isAsJudged(sql`c`)}
+        and (p.resource is null or ${isRequested(sql`r`, sql`p.resource`)})
+      order by code_hash offset 0
+    ) p
+    where a.code_hash = p.code_hash and a.redeemed_at is null and a.expires_at > now()
+    returning p.*`),
 )
 
 /**
  * Redeems codes and starts their token families: one statement for any number of entries, at most one for a code.
- * Every condition stands on the code's row, so that exactly one of any number of concurrent redemptions finds it
- * unredeemed (primary key).
+ * Whether a code is redeemed stands on its row, so that exactly one of any number of concurrent redemptions finds it
+ * unredeemed (primary key); nothing else of it changes. Rows are changed in the order of their key, as rotations do.
  *
  * @returns in the order of the entries; `undefined` where nothing was redeemed and nothing changed
  */
@@ -133,7 +133,6 @@ function redemptionValues(redemptions: (Redemption & { family: NewFamily })[]) {
     clientVersions: redemptions.map((one) => one.clientVersion ?? null),
     codeChallenges: redemptions.map((one) => one.codeChallenge),
     redirectUris: redemptions.map((one) => one.redirectUri ?? null),
-    proofJkts: redemptions.map((one) => one.dpopJkt ?? null),
     resources: redemptions.map((one) => one.resourceCandidates?.join(' ') ?? null),
   }
 }

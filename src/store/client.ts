@@ -99,6 +99,25 @@ export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unkn
       and registration <> 'operator' and unused_since is null`
 }
 
+/**
+ * Parts of a statement that removes a user, a client or a resource, and calls its `id` `removed`: its families are
+ * removed with it, in the order in which rotations lock them (index on the column).
+ *
+ * There is no foreign key for that: it would be looked up for each new family. A family that starts at the same time is
+ * left over, and nothing: whatever reads a family joins all three.
+ *
+ * @returns `held` and `gone`, whose rows say whether each was `living`
+ */
+export function removeFamiliesOf(column: 'user_id' | 'client_id' | 'resource_id'): RawBuilder<unknown> {
+  return sql`held as (
+    select f.id from token_family f join removed on f.${sql.ref(column)} = removed.id
+    order by f.lineage_hash for update of f
+  ), gone as (
+    delete from token_family where id in (select id from held)
+    returning revoked_at is null and expires_at > now() as living
+  )`
+}
+
 const selectClients = statement<ClientRow, 'ids'>(({ ids }) => sql`select * from client where id = any(${ids}::text[])`)
 
 /**
@@ -225,12 +244,8 @@ export async function setClientDisabled(db: Kysely<Database>, id: string, disabl
  */
 export async function removeClient(db: Kysely<Database>, id: string): Promise<number | undefined> {
   const { rows } = await sql<{ endedGrants: number }>`
-    with removed as (delete from client where id = ${id} returning id)
-    select (
-      select count(*)::integer from token_family f
-      where f.client_id = removed.id and f.revoked_at is null and f.expires_at > now()
-    ) as "endedGrants"
-    from removed`.execute(db)
+    with removed as (delete from client where id = ${id} returning id), ${removeFamiliesOf('client_id')}
+    select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(db)
   return rows[0]?.endedGrants
 }
 

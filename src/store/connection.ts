@@ -22,6 +22,8 @@ const STATEMENT_SECONDS = 10
 const SERVER_SETTINGS = `
   set plan_cache_mode = force_generic_plan;
   set enable_seqscan = off;
+  set enable_hashjoin = off;
+  set enable_mergejoin = off;
   set jit = off;
   set lock_timeout = '5s'`
 

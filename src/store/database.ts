@@ -155,23 +155,25 @@ interface TokenFamilyTable {
   expires_at: Date
   ends_at: Date
   removal_check_at: Date
+  pair_key_id: string | null
+  pair_ends_at: Date | null
   approved_at: Date | null
   approved_from: string | null
   revoked_at: Date | null
   revoked_reason: string | null
 }
 
-interface PairSaltTable {
-  family_id: string
-  generation: string // int8
-  salt: Buffer
+interface PairKeyTable {
+  id: string
+  key: Buffer
   ends_at: Date
 }
 
 interface AccessTokenTable {
   token_hash: Buffer
   family_id: string | null
-  client_id: string | null
+  client_id: string
+  user_id: string | null
   dpop_jkt: string | null
   resource_id: string
   scope: string
@@ -319,7 +321,7 @@ export interface Database {
   pushed_authorization_request: PushedAuthorizationRequestTable
   device_code: DeviceCodeTable
   token_family: TokenFamilyTable
-  pair_salt: PairSaltTable
+  pair_key: PairKeyTable
   access_token: AccessTokenTable
   used_jti: UsedJtiTable
   key_set: KeySetTable

@@ -2,8 +2,17 @@ import { type Kysely, sql } from 'kysely'
 import { DEVICE_CODE_SECONDS, type JudgedDeviceCode, POLL_INTERVAL_SECONDS } from '../protocol/device-code.ts'
 import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import type { Database } from './database.ts'
+import { isRequested } from './resource.ts'
 import { statement } from './statement.ts'
-import { type NewFamily, type NewFamilyPlaceholders, newFamilyValues, startTokenFamilies } from './token-family.ts'
+import {
+  FAMILY_TERMS,
+  NEW_FAMILY,
+  type NewFamily,
+  type NewFamilyPlaceholders,
+  newFamilyArrays,
+  newFamilyValues,
+  startTokenFamilies,
+} from './token-family.ts'
 
 export interface NewDeviceCode {
   deviceCodeHash: Buffer
@@ -113,7 +122,7 @@ export async function redeemDeviceCode(
   { deviceCodeHash, clientId, resourceCandidates }: DeviceCodeRedemption,
   family: NewFamily,
 ): Promise<IssuedAccessToken | undefined> {
-  const values = { deviceCodeHash, clientId, resources: resourceCandidates ?? null }
+  const values = { deviceCodeHash, clientId, resources: resourceCandidates?.join(' ') ?? null }
   const [issued] = await redeemCodes(db, { ...newFamilyValues([family]), ...values })
   return issued
 }
@@ -122,24 +131,19 @@ const redeemCodes = statement<
   IssuedForEntry,
   keyof NewFamilyPlaceholders | 'deviceCodeHash' | 'clientId' | 'resources'
 >((v) =>
-  startTokenFamilies(
-    v,
-    sql`
-        update device_code d set status = 'redeemed'
-        from client, "user" u, resource r
-        where d.device_code_hash = ${v.deviceCodeHash}
-          and d.client_id = ${v.clientId}
-          and d.status = 'approved'
-          and d.expires_at > now()
-          and (${v.resources}::text[] is null or r.uri = (
-            select uri from resource where uri = any(${v.resources}::text[])
-            order by array_position(${v.resources}::text[], uri) limit 1
-          ))
-          and client.id = d.client_id and client.disabled_at is null
-          and u.id = d.user_id and u.disabled_at is null
-          and r.id = d.resource_id
-        returning 1 as entry, d.client_id, d.user_id, d.resource_id, d.scope, d.approved_at, d.approved_from`,
-  ),
+  startTokenFamilies(sql`
+    update device_code d set status = 'redeemed'
+    from client c, "user" u, resource r, unnest(${newFamilyArrays(v)}) with ordinality as p (${NEW_FAMILY}, entry)
+    where d.device_code_hash = ${v.deviceCodeHash}
+      and d.client_id = ${v.clientId}
+      and d.status = 'approved'
+      and d.expires_at > now()
+      and c.id = d.client_id and c.disabled_at is null
+      and u.id = d.user_id and u.disabled_at is null
+      and r.id = d.resource_id
+      and (${v.resources}::text is null or ${isRequested(sql`r`, sql`${v.resources}::text`)})
+    returning p.*, d.client_id, d.user_id, d.resource_id, d.scope as granted_scope, d.approved_at, d.approved_from,
+      ${FAMILY_TERMS}`),
 )
 
 /** A device code with the resource that it is for. */

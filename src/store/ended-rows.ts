@@ -104,9 +104,8 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   { name: 'signing_key', remove: (_, limit) => removeRetiredSigningKeys(limit) },
   { name: 'private_key', remove: (_, limit) => erasePrivateKeys(limit) },
   {
-    name: 'pair_salt',
-    // by the place of the row, which is never changed: its key has two columns
-    remove: (_, limit) => removal('pair_salt', 'ctid', sql`ends_at < now()`, 'ends_at', limit),
+    name: 'pair_key',
+    remove: (_, limit) => removal('pair_key', 'id', sql`ends_at < now()`, 'ends_at', limit),
   },
 ]
 

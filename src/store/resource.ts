@@ -1,6 +1,6 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
-import { markUnusedClients } from './client.ts'
+import { markUnusedClients, removeFamiliesOf } from './client.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { inOrder, statement } from './statement.ts'
@@ -138,6 +138,19 @@ export async function updateResource(
   })
 }
 
+/**
+ * A condition: the resource is the one that a request means.
+ *
+ * @param r the resource's row
+ * @param candidates forms of what was requested, the best first, separated by spaces
+ */
+export function isRequested(r: RawBuilder<unknown>, candidates: RawBuilder<unknown>): RawBuilder<unknown> {
+  const forms = sql`string_to_array(${candidates}, ' ')`
+  return sql`${r}.uri = (
+    select uri from resource where uri = any(${forms}) order by array_position(${forms}, uri) limit 1
+  )`
+}
+
 /** Replaces the secret: the old one is refused at once. */
 export async function setResourceSecret(db: Kysely<Database>, id: string, secretHash: Buffer): Promise<void> {
   await db.updateTable('resource').set({ secret_hash: secretHash }).where('id', '=', id).execute()
@@ -155,12 +168,9 @@ export async function removeResource(db: Kysely<Database>, id: string): Promise<
     const { rows } = await sql<{ endedGrants: number }>`
       with removed as (
         delete from resource where id = ${id} returning id
-      ), unused as (${markUnusedClients(sql`f.resource_id in (select id from removed)`)})
-      select (
-        select count(*)::integer from token_family f
-        where f.resource_id = removed.id and f.revoked_at is null and f.expires_at > now()
-      ) as "endedGrants"
-      from removed`.execute(trx)
+      ), unused as (${markUnusedClients(sql`f.resource_id in (select id from removed)`)}),
+      ${removeFamiliesOf('resource_id')}
+      select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(trx)
     await sql`
       update resource set is_default = true
       where id = (select id from resource order by created_at, id limit 1)

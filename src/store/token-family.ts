@@ -4,6 +4,7 @@ import { ISSUED, type IssuedAccessToken, type IssuedForEntry } from './access-to
 import { batched } from './batch.ts'
 import { isAsJudged } from './client.ts'
 import type { Database } from './database.ts'
+import { isRequested } from './resource.ts'
 import { inOrder, statement } from './statement.ts'
 
 /** A token family that is about to start, with its first pair. */
@@ -39,35 +40,40 @@ export function newFamilyValues(families: NewFamily[]) {
 
 export type NewFamilyPlaceholders = Record<keyof ReturnType<typeof newFamilyValues>, RawBuilder<unknown>>
 
+/** Arguments of `unnest` for new families, in the order of `newFamilyValues`; `NEW_FAMILY` names their columns. */
+export function newFamilyArrays(v: NewFamilyPlaceholders): RawBuilder<unknown> {
+  return sql`
+    ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[], ${v.accessTokenHashes}::bytea[],
+    ${v.dpopJkts}::text[], ${v.binds}::boolean[], ${v.accessTokenSeconds}::integer[],
+    ${v.refreshTokenSeconds}::integer[], ${v.familySeconds}::integer[]`
+}
+
+export const NEW_FAMILY: RawBuilder<unknown> = sql`
+  family_id, lineage_hash, secret_hash, token_hash, dpop_jkt, binds, access_seconds, refresh_seconds, family_seconds`
+
+/** What redemptions take from a client `c` and a resource `r` for the families that they start, of which `p` is one. */
+export const FAMILY_TERMS: RawBuilder<unknown> = sql`
+  r.uri, r.token_format,
+  now() + make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as access_ends_at,
+  now() + make_interval(secs => case
+    when p.lineage_hash is null then coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)
+    else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds) end) as idle_ends_at,
+  now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, p.family_seconds)) as ends_at`
+
 /**
- * A statement that starts token families for what people have approved, in the order of `newFamilyValues`.
+ * A statement that starts token families for what people have approved.
  *
- * @param approved a statement that changes the rows of the approvals, and returns `entry` (from 1), `client_id`,
- *   `user_id`, `resource_id`, `scope`, `approved_at` and `approved_from` of each that may be redeemed; everything
- *   happens in one statement with it
+ * @param approved a statement that changes the rows of the approvals, and returns `entry` (from 1), the columns
+ *   `NEW_FAMILY` and `FAMILY_TERMS` but for the lifetimes, and `client_id`, `user_id`, `resource_id`, `granted_scope`,
+ *   `approved_at` and `approved_from` of each that may be redeemed; everything happens in one statement with it
  * @returns rows of `IssuedForEntry`, for those that were started
  */
-export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilder<unknown>): RawBuilder<unknown> {
-  const accessSeconds = sql`coalesce(c.access_token_seconds, r.access_token_seconds, n.access_seconds)`
+export function startTokenFamilies(approved: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
     with approved as (${approved}), new_family as (
-      select n.*, a.client_id, a.user_id, a.resource_id, a.scope as granted_scope, a.approved_at, a.approved_from,
-        array_to_string(a.scope, ' ') as scope, family_expires_at, ends_at, now() as issued_at,
-        least(now() + make_interval(secs => ${accessSeconds}), family_expires_at) as expires_at
-      from unnest(
-        ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[],
-        ${v.accessTokenHashes}::bytea[], ${v.dpopJkts}::text[], ${v.binds}::boolean[],
-        ${v.accessTokenSeconds}::integer[], ${v.refreshTokenSeconds}::integer[], ${v.familySeconds}::integer[]
-      ) with ordinality as n (
-        family_id, lineage_hash, secret_hash, token_hash, dpop_jkt, binds, access_seconds, refresh_seconds,
-        family_seconds, entry
-      )
-      join approved a using (entry) join client c on c.id = a.client_id join resource r on r.id = a.resource_id,
-      lateral (select now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, n.family_seconds))
-        as ends_at) as absolute,
-      lateral (select least(ends_at, now() + make_interval(secs => case when n.lineage_hash is null then ${accessSeconds}
-        else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, n.refresh_seconds) end)) as family_expires_at
-      ) as idle
+      select a.*, array_to_string(granted_scope, ' ') as scope, least(idle_ends_at, ends_at) as family_expires_at,
+        now() as issued_at, least(access_ends_at, idle_ends_at, ends_at) as expires_at
+      from approved a
     ), started as (
       insert into token_family (
         id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
@@ -80,14 +86,25 @@ export function startTokenFamilies(v: NewFamilyPlaceholders, approved: RawBuilde
       from new_family
     ), used as (
       update client set unused_since = null
-      where id in (select client_id from approved) and unused_since is not null
+      where id = any(array(select distinct client_id from approved)) and unused_since is not null
     ), issued as (
-      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at from new_family
+      insert into access_token (
+        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
+      )
+      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
+      from new_family
     )
-    select a.entry::integer - 1 as entry, ${ISSUED}, a.user_id as "userId"
-    from new_family a join resource r on r.id = a.resource_id`
+    select a.entry::integer - 1 as entry, ${ISSUED} from new_family a`
 }
+
+/** A secret that pairs are derived from, for many families. */
+export interface PairKey {
+  id: string
+  key: Buffer
+}
+
+/** A key is kept for so much longer than the last window needs it, so that its row is written once a minute. */
+const PAIR_KEY_SPARE_SECONDS = 60
 
 /** One rotation: the presented token, what is asked for, and the pair that replaces it. */
 export interface Rotation {
@@ -108,105 +125,111 @@ export interface Rotation {
   /** whether that key binds the refresh token, too */
   bindsRefreshToken: boolean
   /** what the new pair is derived from, kept for those who converge on it */
-  salt: Buffer
+  pairKey: PairKey
   /** seconds, where neither client nor resource server has its own */
   lifetimes: { accessTokenSeconds: number; refreshTokenSeconds: number; refreshGraceSeconds: number }
 }
 
-/** The grace window: the client's own, the resource server's own, or else the setting. */
-const GRACE = sql`coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.grace_seconds)`
-
 const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotationValues>>(
   (v) => sql`
-    with held as (
-      select p.*, string_to_array(p.scope, ' ') as scope_values, string_to_array(p.resource, ' ') as resource_uris,
-        f.id, f.access_token_hash as superseded_token_hash
-      from unnest(
-        ${v.lineageHashes}::bytea[],
-        ${v.generations}::bigint[],
-        ${v.secretHashes}::bytea[],
-        ${v.clientIds}::text[],
-        ${v.clientVersions}::uuid[],
-        ${v.scopes}::text[],
-        ${v.resources}::text[],
-        ${v.newSecretHashes}::bytea[],
-        ${v.accessTokenHashes}::bytea[],
-        ${v.salts}::bytea[],
-        ${v.dpopJkts}::text[],
-        ${v.binds}::boolean[],
-        ${v.accessTokenSeconds}::integer[],
-        ${v.refreshTokenSeconds}::integer[],
-        ${v.refreshGraceSeconds}::integer[]
-      ) with ordinality as p (
-        lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
-        salt, dpop_jkt, binds, access_seconds, refresh_seconds, grace_seconds, entry
-      )
-      join token_family f using (lineage_hash)
-      order by lineage_hash
-      for no key update of f
-    ), rotated as (
+    with rotated as (
       update token_family f set
         generation = f.generation + 1,
         secret_hash = p.new_secret_hash,
-        superseded_secret_hashes = case when ${GRACE} > 0
+        superseded_secret_hashes = case when p.grace_seconds > 0
           then (array_prepend(f.secret_hash, f.superseded_secret_hashes))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
-        superseded_at = case when ${GRACE} > 0
+        superseded_at = case when p.grace_seconds > 0
           then (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
+        pair_key_id = case when p.grace_seconds > 0 then p.pair_key_id end,
+        pair_ends_at = now() + make_interval(secs => p.grace_seconds),
         access_token_hash = p.token_hash,
         dpop_jkt = coalesce(f.dpop_jkt, case when p.binds then p.dpop_jkt end),
         dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
         last_used_at = now(),
-        expires_at = least(f.ends_at, now() +
-          make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds)))
-      from held p, client c, "user" u, resource r
-      where f.id = p.id
+        expires_at = least(f.ends_at, p.idle_ends_at)
+      from (
+        select p.*, f.user_id, f.resource_id, f.access_token_hash as superseded_token_hash, r.uri, r.token_format,
+          coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.default_grace_seconds) as grace_seconds,
+          now() + make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds))
+            as idle_ends_at,
+          now() + make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds))
+            as access_ends_at
+        from unnest(
+          ${v.lineageHashes}::bytea[],
+          ${v.generations}::bigint[],
+          ${v.secretHashes}::bytea[],
+          ${v.clientIds}::text[],
+          ${v.clientVersions}::uuid[],
+          ${v.scopes}::text[],
+          ${v.resources}::text[],
+          ${v.newSecretHashes}::bytea[],
+          ${v.accessTokenHashes}::bytea[],
+          ${v.pairKeyIds}::uuid[],
+          ${v.pairKeys}::bytea[],
+          ${v.dpopJkts}::text[],
+          ${v.binds}::boolean[],
+          ${v.accessTokenSeconds}::integer[],
+          ${v.refreshTokenSeconds}::integer[],
+          ${v.refreshGraceSeconds}::integer[]
+        ) with ordinality as p (
+          lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
+          pair_key_id, pair_key, dpop_jkt, binds, access_seconds, refresh_seconds, default_grace_seconds, entry
+        )
+        join token_family f using (lineage_hash)
+        join client c on c.id = f.client_id and c.disabled_at is null and c.created_at <= f.created_at
+        join "user" u on u.id = f.user_id and u.disabled_at is null
+        join resource r on r.id = f.resource_id
+        where f.client_id = p.client_id
+          and ${isAsJudged(sql`c`)}
+          and (p.resource is null or ${isRequested(sql`r`, sql`p.resource`)})
+        order by lineage_hash offset 0
+      ) p
+      where f.lineage_hash = p.lineage_hash
         and f.generation = p.generation
         and f.secret_hash = p.secret_hash
-        and f.client_id = p.client_id
         and f.revoked_at is null
         and f.expires_at > now()
         and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
-        and (p.scope_values is null or f.scope = '{}' or f.scope && p.scope_values)
-        and c.id = f.client_id and c.disabled_at is null and ${isAsJudged(sql`c`)}
-        and u.id = f.user_id and u.disabled_at is null
-        and r.id = f.resource_id
-        and (p.resource is null or r.uri = (
-          select uri from resource where uri = any(p.resource_uris) order by array_position(p.resource_uris, uri) limit 1
-        ))
-      returning p.entry, f.id, f.generation, f.user_id, f.resource_id, p.token_hash, p.superseded_token_hash, p.dpop_jkt,
-        now() as issued_at,
-        least(f.expires_at, now() +
-          make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds))) as expires_at,
-        array_to_string(array(
+        and (p.scope is null or f.scope = '{}' or f.scope && string_to_array(p.scope, ' '))
+      returning p.entry, p.token_hash, f.id as family_id, p.client_id, p.user_id, p.resource_id,
+        array_to_string(case when p.scope is null then f.scope else array(
           select name from unnest(f.scope) with ordinality as s (name, position)
-          where p.scope_values is null or name = any(p.scope_values) order by position
-        ), ' ') as scope,
-        p.salt, ${GRACE} as grace_seconds
+          where name = any(string_to_array(p.scope, ' ')) order by position
+        ) end, ' ') as scope,
+        p.dpop_jkt, now() as issued_at, least(f.expires_at, p.access_ends_at) as expires_at,
+        p.superseded_token_hash, p.pair_key_id, p.pair_key, f.pair_ends_at, p.uri, p.token_format
     ), superseded as (
       delete from access_token a using rotated where a.token_hash = rotated.superseded_token_hash
     ), issued as (
-      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, id, resource_id, scope, dpop_jkt, issued_at, expires_at from rotated
-    ), erased as (
-      delete from pair_salt s using rotated where s.family_id = rotated.id and s.generation < rotated.generation
+      insert into access_token (
+        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
+      )
+      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
+      from rotated
     ), kept as (
-      insert into pair_salt (family_id, generation, salt, ends_at)
-      select id, generation, salt, now() + make_interval(secs => grace_seconds)
-      from rotated where grace_seconds > 0
+      insert into pair_key (id, key, ends_at)
+      select pair_key_id, pair_key, needed_until + make_interval(secs => ${sql.lit(PAIR_KEY_SPARE_SECONDS)})
+      from (
+        select pair_key_id, pair_key, max(pair_ends_at) as needed_until from rotated
+        where pair_ends_at > now() group by pair_key_id, pair_key
+      ) as needed
+      where not exists (select from pair_key k where k.id = pair_key_id and k.ends_at >= needed_until)
+      order by pair_key_id
+      on conflict (id) do update set ends_at = greatest(pair_key.ends_at, excluded.ends_at)
     )
-    select a.entry::integer - 1 as entry, ${ISSUED}, a.user_id as "userId"
-    from rotated a join resource r on r.id = a.resource_id`,
+    select a.entry::integer - 1 as entry, ${ISSUED} from rotated a`,
 )
 
 /**
- * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its
- * access token is superseded by a new one, and for the grace window the pair before stays known, and the salt of the new
- * one is kept. Without a window
- * no generation stays known: one that begins later is none for them.
+ * Rotates refresh tokens: each family that has the presented generation and secret goes on to the next, its access token
+ * is superseded by a new one, and for the grace window the pair before stays known, and what the new one is derived
+ * from. Without a window no generation stays known: one that begins later is none for them.
  *
- * One statement for any number of entries. Rows are locked in the order of their lineage, so that overlapping
- * batches can't deadlock, and every condition stands on the family's row, so that it is checked again after
- * a wait: whoever loses a race changes nothing. At most one entry for a lineage.
+ * One statement for any number of entries. What they refer to and never changes is joined first, in the order of the
+ * lineage; so rows are changed in that order, and overlapping batches can't deadlock: of two relations, one of which
+ * has an order and the other an index, plans without hashes and merges can only loop over the first. Every
+ * condition that may change stands on the family's row, so that it is checked again after a wait: whoever loses a race
+ * changes nothing. At most one entry for a lineage.
  *
  * Unique index on lineage_hash, primary keys.
  *
@@ -234,7 +257,8 @@ function rotationValues(rotations: Rotation[]) {
     resources: rotations.map((one) => one.resourceCandidates?.join(' ') ?? null),
     newSecretHashes: rotations.map((one) => one.newSecretHash),
     accessTokenHashes: rotations.map((one) => one.accessTokenHash),
-    salts: rotations.map((one) => one.salt),
+    pairKeyIds: rotations.map((one) => one.pairKey.id),
+    pairKeys: rotations.map((one) => one.pairKey.key),
     dpopJkts: rotations.map((one) => one.dpopJkt ?? null),
     binds: rotations.map((one) => one.bindsRefreshToken),
     accessTokenSeconds: rotations.map((one) => one.lifetimes.accessTokenSeconds),
@@ -249,7 +273,7 @@ export interface StoredFamily extends JudgedFamily {
   grantedScope: string[]
   resourceUri: string
   /** of the current pair, while tokens converge on it */
-  salt: Buffer | null
+  pairKey: Buffer | null
   /** the current access token, as long as it lives */
   accessToken: IssuedAccessToken | undefined
 }
@@ -276,22 +300,26 @@ export async function findTokenFamily(
 ): Promise<StoredFamily | undefined> {
   const { rows } = await sql<FamilyRow>`
     select f.id, f.client_id as "clientId", f.generation::float8 as generation, f.secret_hash as "secretHash",
-      f.revoked_at is not null or u.disabled_at is not null or c.disabled_at is not null as ended,
+      f.revoked_at is not null or u.disabled_at is not null or c.disabled_at is not null
+        or c.created_at > f.created_at as ended,
       f.expires_at <= now() as expired,
       f.superseded_secret_hashes as "supersededSecretHashes",
       (select count(*)::integer from unnest(f.superseded_at) as superseded (at)
         where at > now() - make_interval(secs => coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${graceSeconds}))
-          and s.ends_at > now()
+          and k.key is not null
       ) as "openWindows",
-      f.scope as "grantedScope", s.salt, f.dpop_jkt as "familyDpopJkt",
-      f.dpop_generation::float8 as "dpopGeneration", f.user_id as "userId",
-      a.token_hash is not null as "hasToken", ${ISSUED}
+      f.scope as "grantedScope", r.uri as "resourceUri", k.key as "pairKey", f.dpop_jkt as "familyDpopJkt",
+      f.dpop_generation::float8 as "dpopGeneration", a.token_hash is not null as "hasToken",
+      ${ISSUED}
     from token_family f
     join client c on c.id = f.client_id
     join "user" u on u.id = f.user_id
     join resource r on r.id = f.resource_id
-    left join access_token a on a.token_hash = f.access_token_hash and a.expires_at > now()
-    left join pair_salt s on s.family_id = f.id and s.generation = f.generation
+    left join lateral (
+      select t.*, r.uri, r.token_format from access_token t
+      where t.token_hash = f.access_token_hash and t.expires_at > now()
+    ) a on true
+    left join pair_key k on k.id = f.pair_key_id and f.pair_ends_at > now()
     where f.lineage_hash = ${lineageHash}`.execute(db)
   const row = rows[0]
   if (row === undefined) return undefined
@@ -318,19 +346,20 @@ export async function insertAccessTokenBeside(
   token: { tokenHash: Buffer; scope: string; dpopJkt: string | undefined; seconds: number },
 ): Promise<IssuedAccessToken | undefined> {
   const { rows } = await sql<IssuedAccessToken>`
-    with family as (
-      select f.id, f.user_id, f.resource_id, least(f.expires_at, now() +
-        make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.seconds}))) as expires_at
+    with asked as (
+      select f.id as family_id, f.client_id, f.user_id, f.resource_id, r.uri, r.token_format,
+        ${token.tokenHash}::bytea as token_hash, ${token.scope}::text as scope, ${token.dpopJkt ?? null}::text as dpop_jkt,
+        now() as issued_at, least(f.expires_at, now() +
+          make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.seconds}))) as expires_at
       from token_family f join client c on c.id = f.client_id join resource r on r.id = f.resource_id
       where f.id = ${familyId} and f.revoked_at is null and f.expires_at > now()
     ), issued as (
-      insert into access_token (token_hash, family_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select ${token.tokenHash}, id, resource_id, ${token.scope}, ${token.dpopJkt ?? null}, now(), expires_at
-      from family
-      returning *
+      insert into access_token (
+        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
+      )
+      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at from asked
     )
-    select ${ISSUED}, family.user_id as "userId"
-    from issued a join resource r on r.id = a.resource_id, family`.execute(db)
+    select ${ISSUED} from asked a`.execute(db)
   return rows[0]
 }
 
@@ -375,7 +404,7 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
     with held as (
       select id from token_family where ${families} and revoked_at is null order by lineage_hash for no key update
     ), ended as (
-      update token_family set revoked_at = now(), revoked_reason = ${reason}
+      update token_family set revoked_at = now(), revoked_reason = ${reason}, pair_key_id = null
       where id in (select id from held) and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (
@@ -383,8 +412,5 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
       where c.user_id = e.user_id and c.client_id = e.client_id and c.resource_id = e.resource_id
     )
     select id from ended`.execute(db)
-  const ids = rows.map(({ id }) => id)
-  // by itself: the statement above doesn't see the salt of a rotation that it has waited for
-  if (ids.length > 0) await sql`delete from pair_salt where family_id = any(${ids}::uuid[])`.execute(db)
-  return ids
+  return rows.map(({ id }) => id)
 }

@@ -1,5 +1,5 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
-import { markUnusedClients } from './client.ts'
+import { markUnusedClients, removeFamiliesOf } from './client.ts'
 import type { Database, UserRow } from './database.ts'
 
 /** A person to be added. */
@@ -104,11 +104,8 @@ export async function removeUser(db: Kysely<Database>, usernameKey: string): Pro
   const { rows } = await sql<{ endedGrants: number }>`
     with removed as (
       delete from "user" where username_key = ${usernameKey} returning id
-    ), unused as (${markUnusedClients(sql`f.user_id in (select id from removed)`)})
-    select (
-      select count(*)::integer from token_family f
-      where f.user_id = removed.id and f.revoked_at is null and f.expires_at > now()
-    ) as "endedGrants"
-    from removed`.execute(db)
+    ), unused as (${markUnusedClients(sql`f.user_id in (select id from removed)`)}),
+    ${removeFamiliesOf('user_id')}
+    select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(db)
   return rows[0]?.endedGrants
 }

@@ -1,8 +1,9 @@
 import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
+import type { PairKey } from '../store/token-family.ts'
 import { accessTokenText } from './access-token.ts'
-import { encodeCredential, hashSecret, randomSecret } from './secret.ts'
+import { encodeCredential, hashSecret, randomId, randomSecret } from './secret.ts'
 
 /** Successful token response (RFC 6749 §5.1). */
 export interface TokenResponse {
@@ -42,24 +43,34 @@ export function firstRefreshToken(): RefreshToken {
   return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
 }
 
-const SALT_BYTES = 16
+/** Pairs are derived from one key for so long; then from the next. */
+const PAIR_KEY_MILLISECONDS = 60_000
 
-/** What a pair is derived from, beside the lineage secret: new for each rotation. */
-export function newSalt(): Buffer {
-  return randomSecret(SALT_BYTES)
+let pairKey: (PairKey & { since: number }) | undefined
+
+/**
+ * The secret that pairs are derived from right now, beside their lineage secret. Each process has its own, and a new one
+ * each minute: so it can be erased, for all families at once, when no superseded token converges on their pairs any more.
+ */
+export function currentPairKey(): PairKey {
+  const now = performance.now()
+  if (pairKey === undefined || now - pairKey.since >= PAIR_KEY_MILLISECONDS) {
+    pairKey = { id: randomId(), key: Buffer.from(randomSecret()), since: now }
+  }
+  return pairKey
 }
 
 /**
- * The pair of a generation, from the family's lineage secret, which the database doesn't hold, and the salt that the
+ * The pair of a generation, from the family's lineage secret, which the database doesn't hold, and the key that the
  * database keeps while superseded tokens converge on this pair. Neither tells anything without the other.
  */
 export function derivePair(
   lineage: Buffer,
   generation: number,
-  salt: Buffer,
+  key: Buffer,
 ): { accessToken: string; refreshToken: RefreshToken } {
   const derive = (use: string) =>
-    hashSecret(Buffer.concat([Buffer.from(`postern ${use} ${generation} `), lineage, salt]))
+    hashSecret(Buffer.concat([Buffer.from(`postern ${use} ${generation} `), lineage, key]))
   return {
     accessToken: encodeCredential('accessToken', derive('access token')),
     refreshToken: { lineage, generation, secret: derive('refresh token').subarray(0, SECRET_BYTES) },

@@ -38,7 +38,7 @@ t.test('what has ended goes, each at its time, and nothing else', async (t) => {
   await failToSignIn(postern)
   await issueSetupLink(postern.context)
   const ends: [afterSeconds: number, removed: Record<string, number>][] = [
-    [120, { pair_salt: 1 }],
+    [180, { pair_key: 1 }],
     [900, { throttle: 2 }], // of the account and of the network
     [HOUR, { access_token: 1 }],
     [12 * HOUR, { session: 1 }],

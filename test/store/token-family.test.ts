@@ -8,6 +8,7 @@ import { listGrants } from '../../src/store/grant.ts'
 import {
   findTokenFamily,
   insertAccessTokenBeside,
+  type PairKey,
   type Rotation,
   revokeTokenFamiliesOfUser,
   revokeTokenFamily,
@@ -75,6 +76,11 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
   return family
 }
 
+const pairKeyOf = async ({ id }: Family) =>
+  (await db.selectFrom('token_family').select('pair_key_id').where('id', '=', id).executeTakeFirst())?.pair_key_id
+
+const PAIR_KEY: PairKey = { id: randomUUID(), key: randomBytes(32) }
+
 /** A rotation of a family from the given generation, to a new random pair. */
 function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes: Partial<Rotation> = {}): Rotation {
   return {
@@ -88,7 +94,7 @@ function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes:
     accessTokenHash: randomBytes(32),
     dpopJkt: undefined,
     bindsRefreshToken: false,
-    salt: randomBytes(16),
+    pairKey: PAIR_KEY,
     lifetimes: LIFETIMES,
     ...changes,
   }
@@ -127,7 +133,7 @@ t.test('overlapping batches in any order neither deadlock nor rotate anything tw
       const rotation = winners.get(family.lineageHash.toString('hex'))
       if (rotation === undefined) continue
       const stored = await findTokenFamily(db, family.lineageHash, 120)
-      t.match(stored, { generation: round + 1, secretHash: rotation.newSecretHash, salt: rotation.salt })
+      t.match(stored, { generation: round + 1, secretHash: rotation.newSecretHash, pairKey: PAIR_KEY.key })
       family.secretHash = rotation.newSecretHash
       family.accessTokenHash = rotation.accessTokenHash
     }
@@ -287,37 +293,57 @@ t.test('a family that has ended issues nothing beside its pair', async (t) => {
 t.test('a client ends a family by its lineage, if it is its own', async (t) => {
   const family = await startFamily()
   await rotateTokenFamilies(db, [rotationOf(family)])
-  const salts = async () =>
-    (await db.selectFrom('pair_salt').where('family_id', '=', family.id).selectAll().execute()).length
-  t.equal(await salts(), 1)
+  t.equal(await pairKeyOf(family), PAIR_KEY.id)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, 'other'), undefined)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), family.id)
   t.equal(await revokeTokenFamilyOfClient(db, family.lineageHash, client.client_id), undefined)
   const stored = db.selectFrom('token_family').select('revoked_reason').where('id', '=', family.id)
   t.same(await stored.execute(), [{ revoked_reason: 'revoked_by_client' }])
-  t.equal(await salts(), 0)
+  t.equal(await pairKeyOf(family), null, 'nobody can have the pair again')
 })
 
-t.test('of a family only the salt of its newest pair is kept, and none when it ends while it rotates', async (t) => {
+t.test('a family that ends while it rotates can be had no pair of', async (t) => {
   const family = await startFamily()
-  const salts = async () =>
-    (await db.selectFrom('pair_salt').where('family_id', '=', family.id).select('generation').execute()).map(
-      ({ generation }) => Number(generation),
-    )
-  const first = rotationOf(family)
-  await rotateTokenFamilies(db, [first])
-  const second = rotationOf(family, { generation: 1, secretHash: first.newSecretHash })
-  await rotateTokenFamilies(db, [second])
-  t.same(await salts(), [2])
-  const third = rotationOf(family, { generation: 2, secretHash: second.newSecretHash })
   const ending = await db.transaction().execute(async (trx) => {
-    t.match(await rotateTokenFamilies(trx, [third]), [{ scope: String }])
+    t.match(await rotateTokenFamilies(trx, [rotationOf(family)]), [{ scope: String }])
     const ended = revokeTokenFamily(db, family.id, 'test')
     await until(async () => (await waiting(db)) === 1)
     return { ended }
   })
   t.equal(await ending.ended, true)
-  t.same(await salts(), [])
+  t.equal(await pairKeyOf(family), null)
+})
+
+t.test('a key is kept once for all families, for as long as the longest of their windows', async (t) => {
+  const families = await startFamilies(3)
+  const pairKey = { id: randomUUID(), key: randomBytes(32) }
+  const keptSeconds = async () => {
+    const { rows } = await sql<{ seconds: number }>`
+      select round(extract(epoch from ends_at - now()))::integer as seconds from pair_key where id = ${pairKey.id}`.execute(
+      db,
+    )
+    return rows.map(({ seconds }) => seconds)
+  }
+  const rotate = async (family: Family | undefined, refreshGraceSeconds: number) => {
+    const lifetimes = { ...LIFETIMES, refreshGraceSeconds }
+    t.match(await rotateTokenFamilies(db, [rotationOf(family as Family, { pairKey, lifetimes })]), [{ scope: String }])
+    return keptSeconds()
+  }
+  t.same(await rotate(families[0], 0), [], 'without a window there is nothing to keep')
+  t.same(await rotate(families[1], 120), [180], 'a minute longer, so that it needn’t be written each time')
+  t.same(await rotate(families[2], 600), [660])
+  const [last] = (await startFamilies(1)) as [Family]
+  t.same(await rotate(last, 120), [660], 'a shorter window doesn’t shorten it')
+})
+
+t.test('a rotation with a key that has been erased brings it back', async (t) => {
+  const [first, second] = (await startFamilies(2)) as [Family, Family]
+  const pairKey = { id: randomUUID(), key: randomBytes(32) }
+  await rotateTokenFamilies(db, [rotationOf(first, { pairKey })])
+  await sql`delete from pair_key where id = ${pairKey.id}`.execute(db)
+  t.match(await findTokenFamily(db, first.lineageHash, 120), { pairKey: null, superseded: [] })
+  await rotateTokenFamilies(db, [rotationOf(second, { pairKey })])
+  t.match(await findTokenFamily(db, second.lineageHash, 120), { pairKey: pairKey.key, superseded: [{ generation: 0 }] })
 })
 
 t.test('ending a grant ends that installation, and forgets the consent', async (t) => {

@@ -1,12 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { derivePair, newSalt } from '../../src/tokens/pair.ts'
+import { derivePair } from '../../src/tokens/pair.ts'
 
-t.test('a pair follows from lineage, generation and salt, and from nothing less', async (t) => {
-  const [lineage, salt] = [randomBytes(32), newSalt()]
-  const pair = derivePair(lineage, 1, salt)
-  t.same(derivePair(lineage, 1, salt), pair)
-  const others = [derivePair(randomBytes(32), 1, salt), derivePair(lineage, 2, salt), derivePair(lineage, 1, newSalt())]
+t.test('a pair follows from lineage, generation and key, and from nothing less', async (t) => {
+  const [lineage, key] = [randomBytes(32), randomBytes(32)]
+  const pair = derivePair(lineage, 1, key)
+  t.same(derivePair(lineage, 1, key), pair)
+  const others = [
+    derivePair(randomBytes(32), 1, key),
+    derivePair(lineage, 2, key),
+    derivePair(lineage, 1, randomBytes(32)),
+  ]
   for (const other of others) {
     t.not(other.accessToken, pair.accessToken)
     t.notSame(other.refreshToken.secret, pair.refreshToken.secret)
