@@ -165,21 +165,32 @@ class Queue<Entry, Result> {
 
   /** Sends what waits at the end of this turn, when every socket that had something has been read. */
   #schedule(): void {
-    if (this.#isScheduled || this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return
-    if (this.#underWay > 0 && this.#ticks < PATIENCE_TICKS && !this.#distance.isFar) return
+    if (this.#isScheduled || !this.#maySend()) return
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
-      this.#underWay += 1
-      this.#ticks = 0
-      this.#clock ??= setInterval(() => this.#tick(), TICK_MILLISECONDS).unref()
-      this.#distance.measure()
-      this.#send(this.#take()).finally(() => {
-        this.#underWay -= 1
-        this.#schedule()
-      })
+      if (this.#maySend()) this.#begin()
       this.#schedule()
     })
+  }
+
+  #maySend(): boolean {
+    if (this.#waiting.length === 0 || this.#underWay >= MOST_UNDER_WAY) return false
+    return this.#underWay === 0 || this.#ticks >= PATIENCE_TICKS || this.#distance.isFar
+  }
+
+  #begin(): void {
+    this.#underWay += 1
+    this.#ticks = 0
+    this.#clock ??= setInterval(() => this.#tick(), TICK_MILLISECONDS).unref()
+    this.#distance.measure()
+    this.#send(this.#take())
+  }
+
+  /** A statement has ended: what came meanwhile goes at once, so that Postgres works while this process answers. */
+  #end(): void {
+    this.#underWay -= 1
+    if (this.#maySend()) this.#begin()
   }
 
   #tick(): void {
@@ -212,19 +223,21 @@ class Queue<Entry, Result> {
     try {
       const entries = batch.map(({ entry }) => entry)
       const results = await this.#statement(this.#db, entries)
+      this.#end()
       for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result)
     } catch (error) {
       if (batch.length === 1 || !isRolledBack(error)) {
         for (const { reject } of batch) reject(error)
-        return
-      }
-      const left = batch.values()
-      const sendSingles = async () => {
-        for (const { entry, resolve, reject } of left) {
-          await alone(this.#statement, this.#db, entry).then(resolve, reject)
+      } else {
+        const left = batch.values()
+        const sendSingles = async () => {
+          for (const { entry, resolve, reject } of left) {
+            await alone(this.#statement, this.#db, entry).then(resolve, reject)
+          }
         }
+        await Promise.all(Array.from({ length: SINGLES_AT_ONCE }, sendSingles))
       }
-      await Promise.all(Array.from({ length: SINGLES_AT_ONCE }, sendSingles))
+      this.#end()
     }
   }
 }
