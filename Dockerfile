@@ -7,8 +7,8 @@ FROM node:24-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 # No package needs its install script: argon2 brings prebuilt binaries. Ours, `prepare`, has nothing to compile yet.
-RUN npm ci --omit=optional --ignore-scripts
-COPY tsconfig.json ./
+RUN npm ci --ignore-scripts
+COPY tsconfig.json bundle.js ./
 COPY src src
 COPY migrations migrations
 RUN npm run build -- --sourceMap false
