@@ -88,6 +88,7 @@ async function run(): Promise<void> {
     const plan = { ...one.plan, name: `${one.plan.name} +${options.delayMs} ms` }
     servers.push(await start(cluster, { ...one, plan }, databasePort, coresOf(one.plan)))
   }
+  for (const { database } of seeded) await cluster.warm(database)
   const measurements = await measureAll(driver, cluster, servers)
   const processes = servers.map(({ plan, startMilliseconds, memoryMebibytes }) => ({
     server: plan.name,
