@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
+import { LONGEST_ACCESS_TOKEN_SECONDS } from './protocol/introspection.ts'
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from './protocol/signing-key.ts'
 
 /** What the process was told, checked. Durations are whole seconds. */
@@ -192,7 +193,7 @@ const SETTINGS = {
     name: 'POSTERN_ACCESS_TOKEN_SECONDS',
     meaning: 'lifetime of an access token',
     fallback: '3600',
-    schema: seconds(30, DAY),
+    schema: seconds(30, LONGEST_ACCESS_TOKEN_SECONDS),
   },
   refreshTokenSeconds: {
     name: 'POSTERN_REFRESH_TOKEN_SECONDS',

@@ -1,3 +1,6 @@
+/** The longest lifetime of an access token. For so long it must be known whether its family was ended. */
+export const LONGEST_ACCESS_TOKEN_SECONDS = 86_400
+
 /** Media type of an answer that is signed (RFC 9701 §4). */
 export const SIGNED_INTROSPECTION = 'application/token-introspection+jwt'
 

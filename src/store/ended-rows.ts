@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { LONGEST_ACCESS_TOKEN_SECONDS } from '../protocol/introspection.ts'
 import { hasNoFamily, markUnusedClients } from './client.ts'
 import type { Database } from './database.ts'
 import { erasePrivateKeys, removeRetiredSigningKeys } from './signing-key.ts'
@@ -8,7 +9,7 @@ export interface Retention {
   unusedClientSeconds: number
 }
 
-/** Codes are kept this long, so that a late replay is still recognised; ended families, so that an operator finds them. */
+/** Codes are kept this long, so that a late replay is still recognised; expired families, so that an operator finds them. */
 const KEPT_SECONDS = 86_400
 
 /** Device codes are kept this long beyond their end: a device that polls seldom learns that (RFC 8628 §3.5). */
@@ -99,7 +100,8 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   },
   {
     name: 'token_family',
-    remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(KEPT_SECONDS)}`, 'revoked_at', limit),
+    // introspection asks whether the family of a token was ended
+    remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(LONGEST_ACCESS_TOKEN_SECONDS)}`, 'revoked_at', limit),
   },
   { name: 'signing_key', remove: (_, limit) => removeRetiredSigningKeys(limit) },
   { name: 'private_key', remove: (_, limit) => erasePrivateKeys(limit) },

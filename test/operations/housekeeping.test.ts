@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { registerClient } from '../../src/clients/register.ts'
 import { readConfig } from '../../src/config.ts'
 import { startHousekeeping } from '../../src/operations/housekeeping.ts'
+import { LONGEST_ACCESS_TOKEN_SECONDS } from '../../src/protocol/introspection.ts'
 import type { Database } from '../../src/store/database.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
 import { insertIdentityProvider } from '../../src/store/identity-provider.ts'
@@ -12,7 +13,7 @@ import { insertUpstreamSignIn } from '../../src/store/upstream-sign-in.ts'
 import { removeUser } from '../../src/store/user.ts'
 import { issueSetupLink } from '../../src/users/create.ts'
 import { createTestDatabase, letTimePass } from '../support/database.ts'
-import { authorizeUrl, type FlowClient, obtainTokens, pkce, post, refresh } from '../support/flow.ts'
+import { authorizeUrl, type FlowClient, isActive, obtainTokens, pkce, post, refresh } from '../support/flow.ts'
 import { identityProvider } from '../support/identity-provider.ts'
 import { Person } from '../support/person.ts'
 import { addClient, addUser, countRows, startTestPostern, type TestPostern } from '../support/postern.ts'
@@ -73,6 +74,19 @@ t.test('a grant that was ended goes a day later, and an operator can find it unt
   await letTimePass(postern.db, 120)
   t.match(await cleanUp(postern.db), { token_family: 1 })
   t.equal((await refresh(postern, client, living.refresh_token)).status, 200)
+})
+
+t.test('a grant that was ended is kept for as long as its access token could live', async (t) => {
+  const postern = await startTestPostern(t, { accessTokenSeconds: LONGEST_ACCESS_TOKEN_SECONDS })
+  const client = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+  const { access_token, refresh_token } = await obtainTokens(postern, client)
+  await post(postern, '/revoke', { token: refresh_token, client_id: client.client_id })
+  for (let hours = 0; hours < 26; hours += 1) {
+    await cleanUp(postern.db)
+    t.equal(await isActive(postern, access_token), false, `after ${hours} hours`)
+    await letTimePass(postern.db, HOUR)
+  }
+  t.equal(await countRows(postern, 'token_family'), 0)
 })
 
 t.test('a client that refreshes once a week is never taken for unused', async (t) => {

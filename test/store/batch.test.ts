@@ -194,6 +194,17 @@ t.test('while a statement is under way, what comes shares the next', async (t) =
   t.same(await Promise.all(results), [1, 2, 3])
 })
 
+t.test('what came while a statement was under way is sent before that one is answered', async (t) => {
+  const { pass, statements, release } = gate()
+  const first = pass(db, 1).then(() => [...statements])
+  await nextTurn()
+  const second = pass(db, 2)
+  release[0]?.()
+  t.same(await first, [[1], [2]])
+  release[1]?.()
+  t.equal(await second, 2)
+})
+
 t.test('a statement that takes long holds up no other, until eight are under way', async (t) => {
   mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
   t.teardown(() => mock.timers.reset())

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import fs from 'node:fs/promises'
+import path, { join } from 'node:path'
 import { type Kysely, sql } from 'kysely'
+import { FileMigrationProvider, Migrator } from 'kysely/migration'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { openDatabase } from '../../src/store/connection.ts'
@@ -64,6 +66,39 @@ t.test('a migration may take longer than a statement of the server may', async (
   await Promise.race([migrated, until(async () => (await migrating(db)).some(({ seconds }) => seconds > 0.3))])
   await removeObstacle()
   t.same(await migrated, MIGRATIONS)
+})
+
+t.test('tokens of before say whose they are, and those whose family has gone are removed (019)', async (t) => {
+  const { db } = await createEmptyDatabase(t)
+  const folder = join(import.meta.dirname, '..', '..', 'migrations')
+  const provider = new FileMigrationProvider({ fs, path, migrationFolder: folder })
+  const { error } = await new Migrator({ db, provider }).migrateTo('018-rotation')
+  t.equal(error, undefined)
+  const [userId, resourceId, familyId] = [randomId(), randomId(), randomId()]
+  await sql`insert into "user" (id, username, username_key, is_administrator, created_at)
+    values (${userId}, 'alice', 'alice', false, now())`.execute(db)
+  await sql`insert into resource (id, uri, secret_hash, scopes, is_default, created_at)
+    values (${resourceId}, 'https://mcp.example.com', '', '[]', true, now())`.execute(db)
+  await sql`insert into client (
+      id, token_endpoint_auth_method, redirect_uris, grant_types, description, registration, created_at
+    ) values ('app', 'none', '{}', '{}', '{}', 'operator', now())`.execute(db)
+  await sql`insert into token_family (
+      id, client_id, user_id, resource_id, scope, generation, superseded_secret_hashes, superseded_at,
+      access_token_hash, created_at, last_used_at, expires_at, ends_at, removal_check_at
+    ) values (${familyId}, 'app', ${userId}, ${resourceId}, '{}', 0, '{}', '{}', 'a', now(), now(), now(), now(), now())`.execute(
+    db,
+  )
+  await sql`insert into access_token (token_hash, family_id, client_id, resource_id, scope, issued_at, expires_at) values
+    ('a', ${familyId}, null, ${resourceId}, '', now(), now()),
+    ('b', null, 'app', ${resourceId}, '', now(), now()),
+    ('c', ${randomId()}, null, ${resourceId}, '', now(), now())`.execute(db)
+  await migrateToLatest(db)
+  const { rows } = await sql`
+    select convert_from(token_hash, 'UTF8') as token, client_id, user_id from access_token order by 1`.execute(db)
+  t.same(rows, [
+    { token: 'a', client_id: 'app', user_id: userId },
+    { token: 'b', client_id: 'app', user_id: null },
+  ])
 })
 
 /** A database without tables; it goes when the test ends. */

@@ -91,14 +91,18 @@ t.test('a connection that breaks as soon as it is made takes no place in the poo
   await pingDatabase(one)
 })
 
-t.test('connections of the server plan once, without scans, and wait for no lock for long', async (t) => {
-  const names = ['plan_cache_mode', 'enable_seqscan', 'jit', 'lock_timeout']
+t.test('connections of the server plan once, by indexes alone, and wait for no lock for long', async (t) => {
+  const names = ['plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit', 'lock_timeout']
   const shown = async (db: Kysely<Database>) =>
     Promise.all(
       names.map(async (name) => (await sql<Record<string, string>>`show ${sql.ref(name)}`.execute(db)).rows[0]?.[name]),
     )
-  t.same(await shown(alone), ['force_generic_plan', 'off', 'off', '5s'])
+  t.same(await shown(alone), ['force_generic_plan', 'off', 'off', 'off', 'off', '5s'])
   const patient = openDatabase({ connectionString: url }, { poolSize: 1, onError: () => {}, patient: true })
   t.teardown(() => patient.destroy())
-  t.match((await shown(patient)).slice(0, 2), ['auto', 'on'], 'migrations and commands are planned for what they meet')
+  t.match(
+    (await shown(patient)).slice(0, 4),
+    ['auto', 'on', 'on', 'on'],
+    'migrations and commands are planned for what they meet',
+  )
 })

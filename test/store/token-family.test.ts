@@ -3,8 +3,9 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { lookUpAccessTokens } from '../../src/store/access-token.ts'
 import { insertAuthorizationCode, redeemAuthorizationCode } from '../../src/store/authorization-code.ts'
-import { setClientDisabled } from '../../src/store/client.ts'
+import { removeClient, setClientDisabled } from '../../src/store/client.ts'
 import { listGrants } from '../../src/store/grant.ts'
+import { removeResource } from '../../src/store/resource.ts'
 import {
   findTokenFamily,
   insertAccessTokenBeside,
@@ -15,9 +16,9 @@ import {
   revokeTokenFamilyOfClient,
   rotateTokenFamilies,
 } from '../../src/store/token-family.ts'
-import { findUser, setUserDisabled } from '../../src/store/user.ts'
+import { findUser, removeUser, setUserDisabled } from '../../src/store/user.ts'
 import { letTimePass } from '../support/database.ts'
-import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
+import { addClient, addResource, addUser, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
 import { until } from '../support/until.ts'
 import { waiting } from '../support/waiting.ts'
 
@@ -36,10 +37,17 @@ interface Family {
   accessTokenHash: Buffer
 }
 
-async function startFamily(scope: string[] = ['read', 'write']): Promise<Family> {
+/** Whose a family is. */
+interface Owner {
+  clientId: string
+  userId: string
+  resourceId: string
+}
+
+async function startFamily(scope: string[] = ['read', 'write'], owner: Partial<Owner> = {}): Promise<Family> {
   const code = {
     codeHash: randomBytes(32),
-    clientId: client.client_id,
+    clientId: owner.clientId ?? client.client_id,
     codeChallenge: randomBytes(32).toString('base64url'),
     dpopJkt: undefined,
     approvedFrom: '127.0.0.1',
@@ -47,8 +55,8 @@ async function startFamily(scope: string[] = ['read', 'write']): Promise<Family>
   const redirectUri = 'https://app.example/callback'
   await insertAuthorizationCode(db, {
     ...code,
-    userId,
-    resourceId: postern.resourceServer.id,
+    userId: owner.userId ?? userId,
+    resourceId: owner.resourceId ?? postern.resourceServer.id,
     redirectUri,
     scope,
     seconds: 60,
@@ -80,6 +88,11 @@ const pairKeyOf = async ({ id }: Family) =>
   (await db.selectFrom('token_family').select('pair_key_id').where('id', '=', id).executeTakeFirst())?.pair_key_id
 
 const PAIR_KEY: PairKey = { id: randomUUID(), key: randomBytes(32) }
+
+const isActive = async ({ accessTokenHash }: Family, resourceId = postern.resourceServer.id) => {
+  const [found] = await lookUpAccessTokens(db, [{ resourceId, tokenHash: accessTokenHash }])
+  return found?.token !== undefined
+}
 
 /** A rotation of a family from the given generation, to a new random pair. */
 function rotationOf(family: Pick<Family, 'lineageHash' | 'secretHash'>, changes: Partial<Rotation> = {}): Rotation {
@@ -397,4 +410,44 @@ t.test('a person who ends everything and rotations that come meanwhile do not wa
       'each has ended',
     )
   }
+})
+
+t.test('with a client, a person or a resource server go its families, and no others', async (t) => {
+  const own = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+  const bob = await addUser(postern, 'bob')
+  const { id: resourceId } = await addResource(postern, 'https://removed.example.com')
+  const stays = await startFamily()
+  const removals: [owner: Partial<Owner>, remove: () => Promise<number | undefined>][] = [
+    [{ clientId: own.client_id }, () => removeClient(db, own.client_id)],
+    [{ userId: bob }, () => removeUser(db, 'bob')],
+    [{ resourceId }, () => removeResource(db, resourceId)],
+  ]
+  for (const [owner, remove] of removals) {
+    const [living, ended] = [await startFamily(['read'], owner), await startFamily(['read'], owner)]
+    await revokeTokenFamily(db, ended.id, 'test')
+    t.equal(await remove(), 1, 'living grants that ended')
+    const left = await db.selectFrom('token_family').where('id', 'in', [living.id, ended.id]).select('id').execute()
+    t.same(left, [])
+    t.equal(await isActive(living, owner.resourceId), false)
+    t.equal(await remove(), undefined)
+  }
+  t.equal(await isActive(stays), true)
+})
+
+t.test('a client that comes back after its removal has nothing of what it had before', async (t) => {
+  const [left, live] = (await startFamilies(2)) as [Family, Family]
+  const { rows } = await sql<{ at: Date }>`select created_at as at from client where id = ${client.client_id}`.execute(
+    db,
+  )
+  const createdAt = (at: unknown) =>
+    sql`update client set created_at = ${at} where id = ${client.client_id}`.execute(db)
+  t.match(await rotateTokenFamilies(db, [rotationOf(live)]), [{ scope: String }])
+  await createdAt(sql`clock_timestamp()`) // as if a document's client had been removed, and asked for again
+  t.equal(await isActive(left), false)
+  t.same(await rotateTokenFamilies(db, [rotationOf(left)]), [undefined])
+  t.match(await findTokenFamily(db, left.lineageHash, 120), { ended: true })
+  t.match(await findTokenFamily(db, live.lineageHash, 120), { ended: true }, 'so no superseded token converges')
+  t.equal(await isActive(await startFamily()), true)
+  await createdAt(rows[0]?.at)
+  t.equal(await isActive(left), true)
 })
