@@ -4,7 +4,7 @@ import type { RefreshToken } from '../protocol/refresh-token.ts'
 import type { ClientRow } from '../store/database.ts'
 import type { NewFamily } from '../store/token-family.ts'
 import { firstRefreshToken } from '../tokens/pair.ts'
-import { hashSecret, issueCredential, randomId } from '../tokens/secret.ts'
+import { hashSecret, issueCredential, orderedId } from '../tokens/secret.ts'
 
 /** A token family that is about to be stored, with the pair that the client gets if it is. */
 export interface PreparedFamily {
@@ -19,7 +19,7 @@ export function prepareFamily({ config }: Context, client: ClientRow, dpopJkt: s
   const accessToken = issueCredential('accessToken')
   const refreshToken = client.grant_types.includes('refresh_token') ? firstRefreshToken() : undefined
   const family = {
-    familyId: randomId(),
+    familyId: orderedId(),
     refreshToken: refreshToken && {
       lineageHash: hashSecret(refreshToken.lineage),
       secretHash: hashSecret(refreshToken.secret),

@@ -29,7 +29,7 @@ const CHECKSUM_LENGTH = 6 // the base64url of four bytes
 const RANDOM_PAGE_BYTES = 4096
 let randomPage = Buffer.alloc(0)
 
-/** Random bytes, none of which is handed out twice, on a page with others: `buffer` shows those, too. With `randomId`, the one place where randomness is read. */
+/** Random bytes, none of which is handed out twice, on a page with others: `buffer` shows those, too. With the functions of identifiers, the one place where randomness is read. */
 export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
   if (bytes > randomPage.length) randomPage = randomBytes(Math.max(bytes, RANDOM_PAGE_BYTES))
   const secret = randomPage.subarray(0, bytes)
@@ -40,6 +40,23 @@ export function randomSecret(bytes: number = CREDENTIAL_BYTES): Buffer {
 /** A new identifier that needn't be secret. */
 export function randomId(): string {
   return randomUUID()
+}
+
+const processMark = randomBytes(2)
+
+/**
+ * A new identifier that follows those before it, for rows that come by the million: an index then takes new ones side by
+ * side, not each on a page of its own. A UUID of version 8 (RFC 9562 §5.8): a mark of this process, how long it has run
+ * in hundredths of a second, and 74 random bits.
+ */
+export function orderedId(): string {
+  const bytes = Buffer.from(randomSecret(16))
+  processMark.copy(bytes)
+  bytes.writeUInt32BE(Math.floor(performance.now() / 10) % 2 ** 32, processMark.length)
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6) // version
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8) // variant
+  const hex = bytes.toString('hex')
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
 }
 
 /** Whether a text can be such an identifier. */
