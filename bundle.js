@@ -1,8 +1,8 @@
 /**
  * Puts packages that have hundreds of modules into a file each, below dist/node_modules, where Node.js looks for them
- * first: to load those modules one by one takes a fifth of a start (docs/performance.md).
+ * first: to load those modules one by one takes a fifth of a start (docs/decisions/0018).
  */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
@@ -23,9 +23,6 @@ for (const [name, paths] of Object.entries(PACKAGES)) {
     outdir: folder,
     logLevel: 'warning',
   })
-  const { version } = JSON.parse(
-    await readFile(join(import.meta.dirname, 'node_modules', name, 'package.json'), 'utf8'),
-  )
   const exports = Object.fromEntries(entries.map(({ path, out }) => [path, `./${out}.js`]))
-  await writeFile(join(folder, 'package.json'), JSON.stringify({ name, version, type: 'module', exports }))
+  await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', exports }))
 }

@@ -15,7 +15,7 @@ export interface Cluster {
   /** @param port of a proxy on loopback; otherwise the Unix socket */
   urlOf(database: string, port?: number): string
   socket: string
-  /** Reads every file of a database, so that they are in the memory of the system, as they are where a server has run for long. */
+  /** Reads all files of a database into the memory of the system, where those of a server that runs for long are. */
   warm(database: string): Promise<void>
   stop(): Promise<void>
 }

@@ -79,6 +79,7 @@ async function run(): Promise<void> {
   cleanUps.push(() => driver.close())
   const seeded: Seeded[] = []
   for (const plan of plans) seeded.push(await seed(cluster, plan))
+  for (const { database } of seeded) await cluster.warm(database)
   if (options.wave) return runWaves(cluster, seeded[0] as Seeded, driver, databasePort)
 
   const servers: Running[] = []
@@ -88,7 +89,6 @@ async function run(): Promise<void> {
     const plan = { ...one.plan, name: `${one.plan.name} +${options.delayMs} ms` }
     servers.push(await start(cluster, { ...one, plan }, databasePort, coresOf(one.plan)))
   }
-  for (const { database } of seeded) await cluster.warm(database)
   const measurements = await measureAll(driver, cluster, servers)
   const processes = servers.map(({ plan, startMilliseconds, memoryMebibytes }) => ({
     server: plan.name,

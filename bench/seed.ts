@@ -67,7 +67,7 @@ export async function seedTokens(
 
 /**
  * Drops indexes while millions of rows are stored: to make them at once takes a fraction of the time. Those that a foreign
- * key refers to stay.
+ * key refers to can't be dropped.
  *
  * @returns makes them again
  */

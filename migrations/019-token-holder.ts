@@ -13,12 +13,13 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       add check ((family_id is null) = (user_id is null))`.execute(db)
   // serves introspection, which asks of a family only whether it was ended: few are, so this stays in memory
   await sql`create index token_family_ended on token_family (id) where revoked_at is not null`.execute(db)
-  // what is removed takes its families along (store/client.ts): a foreign key would be looked up for each new one
+  // what is removed takes its families along (store/family-removal.ts): a foreign key would be looked up for each new one
   for (const column of ['client_id', 'user_id', 'resource_id']) {
     await sql`alter table token_family drop constraint ${sql.ref(`token_family_${column}_fkey`)}`.execute(db)
   }
   await sql`drop table pair_salt`.execute(db)
-  // no index on either column, so that a rotation changes none; pairs of before are lost, as in 018
+  // pair_ends_at: when the pair can't be had any more; its key is kept for longer. No index on either, so that a rotation
+  // changes none. Pairs of before are lost, as in 018
   await sql`
     alter table token_family
       add column pair_key_id uuid,

@@ -2,7 +2,7 @@ import { bindsRefreshToken } from '../clients/dpop.ts'
 import type { Context } from '../context.ts'
 import type { RefreshToken } from '../protocol/refresh-token.ts'
 import type { ClientRow } from '../store/database.ts'
-import type { NewFamily } from '../store/token-family.ts'
+import type { NewFamily } from '../store/new-family.ts'
 import { firstRefreshToken } from '../tokens/pair.ts'
 import { hashSecret, issueCredential, orderedId } from '../tokens/secret.ts'
 

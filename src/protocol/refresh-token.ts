@@ -19,7 +19,7 @@ export interface RefreshToken {
 
 /** Packs the parts; the result goes into a credential with prefix and checksum. */
 export function encodeRefreshToken(token: RefreshToken): Buffer {
-  const generation = Buffer.alloc(GENERATION_BYTES)
+  const generation = Buffer.allocUnsafe(GENERATION_BYTES)
   generation.writeUInt32BE(token.generation)
   return Buffer.concat([token.lineage, generation, token.secret])
 }

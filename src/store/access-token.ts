@@ -1,7 +1,8 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
-import { isAsJudged } from './client.ts'
+import { isAsJudged, isSameClient } from './client.ts'
 import type { Database, TokenFormat } from './database.ts'
+import { endOf } from './lifetime.ts'
 import { inOrder, statement } from './statement.ts'
 
 /** What an access token was issued for. Instants are seconds since 1970. */
@@ -23,13 +24,20 @@ export interface IssuedAccessToken {
 /** One that was issued for an entry of a batch. */
 export type IssuedForEntry = IssuedAccessToken & { entry: number }
 
-/** Columns of `IssuedAccessToken` from `a`: an access token, or the row that becomes one, with `uri` and `token_format` of its resource. */
+/** Columns of `IssuedAccessToken` from `a`: an access token, or what becomes one, with `uri` and `token_format` of its resource. */
 export const ISSUED: RawBuilder<unknown> = sql`
   a.scope,
   floor(date_part('epoch', a.expires_at - now())) as "expiresInSeconds",
   floor(date_part('epoch', a.issued_at)) as "issuedAtSeconds",
   floor(date_part('epoch', a.expires_at)) as "expiresAtSeconds",
   a.user_id as "userId", a.uri as "resourceUri", a.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
+
+const COLUMNS = sql`token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at`
+
+/** A part of a statement: stores access tokens, from rows that have all of their columns. */
+export function insertAccessTokensFrom(rows: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`insert into access_token (${COLUMNS}) select ${COLUMNS} from ${rows}`
+}
 
 /** An access token for the client itself. */
 export interface NewClientToken {
@@ -59,8 +67,8 @@ const insertTokens = statement<
 >(
   (v) => sql`
     with asked as (
-      select p.*, null::uuid as user_id, r.uri, r.token_format, now() as issued_at, now() + make_interval(secs =>
-        coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as expires_at
+      select p.*, null::uuid as family_id, null::uuid as user_id, r.uri, r.token_format, now() as issued_at,
+        ${endOf('access_token_seconds', sql`p.access_seconds`)} as expires_at
       from unnest(
         ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.resourceIds}::uuid[],
         ${v.resourceVersions}::uuid[], ${v.scopes}::text[], ${v.dpopJkts}::text[], ${v.accessTokenSeconds}::integer[]
@@ -69,10 +77,7 @@ const insertTokens = statement<
       )
       join client c on c.id = p.client_id and c.disabled_at is null and ${isAsJudged(sql`c`)}
       join resource r on r.id = p.resource_id and (p.resource_version is null or r.version = p.resource_version)
-    ), issued as (
-      insert into access_token (token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at)
-      select token_hash, client_id, resource_id, scope, dpop_jkt, issued_at, expires_at from asked
-    )
+    ), issued as (${insertAccessTokensFrom(sql`asked`)})
     select a.entry::integer - 1 as entry, ${ISSUED} from asked a`,
 )
 
@@ -151,7 +156,7 @@ const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
     left join lateral (
       select a.client_id, a.family_id, a.user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
       from access_token a
-      join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.issued_at
+      join client c on c.id = a.client_id and c.disabled_at is null and ${isSameClient(sql`a.issued_at`)}
       left join "user" u on u.id = a.user_id and u.disabled_at is null
       where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
         and (u.id is not null or a.user_id is null)
@@ -160,10 +165,11 @@ const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
 )
 
 /**
- * Looks up resource servers with tokens: one statement for any number of entries, primary keys throughout.
+ * Looks up resource servers with tokens: one statement for any number of entries. Primary keys, and of families the index
+ * of those that were ended (`token_family_ended`).
  *
- * A token holds while neither it nor its family has ended, and neither its user nor its client is disabled; and
- * only for the resource that it was issued for.
+ * A token holds until it expires, unless its family was ended (it was issued for no longer than that would last), its
+ * user or its client is disabled, or the client has gone; and only for the resource that it was issued for.
  *
  * @returns in the order of the entries; `undefined` where there is no such resource server
  */

@@ -2,10 +2,8 @@ import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
 import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
-import { isAsJudged } from './client.ts'
+import { isAsJudged, isSameClient } from './client.ts'
 import type { Database } from './database.ts'
-import { isRequested } from './resource.ts'
-import { inOrder, statement } from './statement.ts'
 import {
   FAMILY_TERMS,
   NEW_FAMILY,
@@ -13,7 +11,9 @@ import {
   newFamilyArrays,
   newFamilyValues,
   startTokenFamilies,
-} from './token-family.ts'
+} from './new-family.ts'
+import { isRequested } from './resource.ts'
+import { inOrder, statement } from './statement.ts'
 
 export interface NewAuthorizationCode {
   codeHash: Buffer
@@ -82,7 +82,7 @@ export interface Redemption {
 
 const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemptionValues>>((v) =>
   startTokenFamilies(sql`
-    update authorization_code a set redeemed_at = now(), family_id = p.family_id
+    update authorization_code a set redeemed_at = now(), family_id = joined.family_id
     from (
       select p.*, a.user_id, a.resource_id, a.scope as granted_scope, a.created_at as approved_at, a.approved_from,
         ${FAMILY_TERMS}
@@ -93,7 +93,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         code_hash, client_id, client_version, code_challenge, redirect_uri, resource, ${NEW_FAMILY}, entry
       )
       join authorization_code a using (code_hash)
-      join client c on c.id = a.client_id and c.disabled_at is null
+      join client c on c.id = a.client_id and c.disabled_at is null and ${isSameClient(sql`a.created_at`)}
       join "user" u on u.id = a.user_id and u.disabled_at is null
       join resource r on r.id = a.resource_id
       where a.client_id = p.client_id
@@ -101,11 +101,11 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         and a.redirect_uri = coalesce(p.redirect_uri, a.redirect_uri)
         and (a.dpop_jkt is null or a.dpop_jkt = p.dpop_jkt)
         and ${isAsJudged(sql`c`)}
-        and (p.resource is null or ${isRequested(sql`r`, sql`p.resource`)})
-      order by code_hash offset 0
-    ) p
-    where a.code_hash = p.code_hash and a.redeemed_at is null and a.expires_at > now()
-    returning p.*`),
+        and ${isRequested(sql`p.resource`)}
+      order by code_hash -- so that overlapping batches change rows in one order
+    ) joined
+    where a.code_hash = joined.code_hash and a.redeemed_at is null and a.expires_at > now()
+    returning joined.*`),
 )
 
 /**

@@ -220,25 +220,32 @@ class Queue<Entry, Result> {
   }
 
   async #send(batch: Waiting<Entry, Result>[]): Promise<void> {
+    let results: Result[]
     try {
       const entries = batch.map(({ entry }) => entry)
-      const results = await this.#statement(this.#db, entries)
-      this.#end()
-      for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result)
+      results = await this.#statement(this.#db, entries)
     } catch (error) {
-      if (batch.length === 1 || !isRolledBack(error)) {
-        for (const { reject } of batch) reject(error)
-      } else {
-        const left = batch.values()
-        const sendSingles = async () => {
-          for (const { entry, resolve, reject } of left) {
-            await alone(this.#statement, this.#db, entry).then(resolve, reject)
-          }
-        }
-        await Promise.all(Array.from({ length: SINGLES_AT_ONCE }, sendSingles))
-      }
-      this.#end()
+      await this.#fail(batch, error)
+      this.#end() // only now: the single ones are this statement's, and count as one
+      return
     }
+    this.#end()
+    for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result)
+  }
+
+  /** Each entry gets a statement of its own, if nothing was done; else all fail. */
+  async #fail(batch: Waiting<Entry, Result>[], error: unknown): Promise<void> {
+    if (batch.length === 1 || !isRolledBack(error)) {
+      for (const { reject } of batch) reject(error)
+      return
+    }
+    const left = batch.values()
+    const sendSingles = async () => {
+      for (const { entry, resolve, reject } of left) {
+        await alone(this.#statement, this.#db, entry).then(resolve, reject)
+      }
+    }
+    await Promise.all(Array.from({ length: SINGLES_AT_ONCE }, sendSingles))
   }
 }
 

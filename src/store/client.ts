@@ -2,6 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { PublicJwk } from '../protocol/client-assertion.ts'
 import { batched } from './batch.ts'
 import type { ClientRow, Database, Lifetimes } from './database.ts'
+import { hasNoFamily, removeFamiliesOf } from './family-removal.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { statement } from './statement.ts'
 
@@ -80,44 +81,6 @@ export function removeSurplus(
     )) and ${hasNoFamily()}`
 }
 
-/** Of the row of `client`: nothing was granted to it. */
-export function hasNoFamily(): RawBuilder<unknown> {
-  return sql`not exists (select from token_family f where f.client_id = client.id)`
-}
-
-/**
- * A part of a statement that removes families: clients that registered themselves, and lose their last one, count
- * as unused again.
- *
- * @param removed says of a family `f` whether it goes
- */
-export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`
-    update client set unused_since = now()
-    where id in (select f.client_id from token_family f where ${removed})
-      and not exists (select from token_family f where f.client_id = client.id and not (${removed}))
-      and registration <> 'operator' and unused_since is null`
-}
-
-/**
- * Parts of a statement that removes a user, a client or a resource, and calls its `id` `removed`: its families are
- * removed with it, in the order in which rotations lock them (index on the column).
- *
- * There is no foreign key for that: it would be looked up for each new family. A family that starts at the same time is
- * left over, and nothing: whatever reads a family joins all three.
- *
- * @returns `held` and `gone`, whose rows say whether each was `living`
- */
-export function removeFamiliesOf(column: 'user_id' | 'client_id' | 'resource_id'): RawBuilder<unknown> {
-  return sql`held as (
-    select f.id from token_family f join removed on f.${sql.ref(column)} = removed.id
-    order by f.lineage_hash for update of f
-  ), gone as (
-    delete from token_family where id in (select id from held)
-    returning revoked_at is null and expires_at > now() as living
-  )`
-}
-
 const selectClients = statement<ClientRow, 'ids'>(({ ids }) => sql`select * from client where id = any(${ids}::text[])`)
 
 /**
@@ -140,6 +103,14 @@ export const findClient = batched(async (db, ids: string[]): Promise<(ClientRow 
 export function isAsJudged(c: RawBuilder<unknown>): RawBuilder<unknown> {
   const isFresh = sql`(${c}.document_expires_at > now()) is not false`
   return sql`(p.client_version is null or (${c}.version = p.client_version and ${isFresh}))`
+}
+
+/**
+ * A condition: what the client `c` was given at that time was given to this one, and not to one of the same name that was
+ * removed before, as a client with a metadata document may be, and come again.
+ */
+export function isSameClient(at: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`c.created_at <= ${at}`
 }
 
 /** Clients with the number of their living grants, the newest first. */
@@ -244,8 +215,7 @@ export async function setClientDisabled(db: Kysely<Database>, id: string, disabl
  */
 export async function removeClient(db: Kysely<Database>, id: string): Promise<number | undefined> {
   const { rows } = await sql<{ endedGrants: number }>`
-    with removed as (delete from client where id = ${id} returning id), ${removeFamiliesOf('client_id')}
-    select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(db)
+    with removed as (delete from client where id = ${id} returning id), ${removeFamiliesOf('client_id')}`.execute(db)
   return rows[0]?.endedGrants
 }
 

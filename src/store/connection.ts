@@ -15,7 +15,8 @@ const STATEMENT_SECONDS = 10
  * What connections of the server begin with. Statements are planned without their values, once: all find their rows by an
  * index whatever the values are. Otherwise Postgres would plan some anew each time, since for one row the plan costs less
  * than the planning. And they are planned without scans: what was planned while a table was small, or where one client has
- * most of its rows, would go on scanning. Before version 18 a scan that can't be avoided then looks so expensive that it
+ * most of its rows, would go on scanning. Nor with hashes and merges, for the same reason, and because batches change their
+ * rows in the order of a sorted join (`rotateTokenFamilies`). Before version 18 a scan that can't be avoided then looks so expensive that it
  * would be compiled, which takes longer than the scan. A row that somebody holds for long ends the statement, so that of
  * a batch only the entry that needs it waits.
  */

@@ -360,8 +360,8 @@ const DRIVER_MESSAGES =
 
 /**
  * Whether an error says that the database can't serve right now: away, shutting down, out of connections,
- * a deadlock, or a row that another request removed in between (a foreign key; each of ours points at a user, client
- * or resource that can be removed at any time). Never the client's fault.
+ * a deadlock, or a row that another request removed in between (a foreign key: what ours point at can be removed at any
+ * time). Never the client's fault.
  */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isDatabaseUnavailable) // both addresses of a host

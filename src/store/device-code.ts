@@ -2,8 +2,6 @@ import { type Kysely, sql } from 'kysely'
 import { DEVICE_CODE_SECONDS, type JudgedDeviceCode, POLL_INTERVAL_SECONDS } from '../protocol/device-code.ts'
 import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import type { Database } from './database.ts'
-import { isRequested } from './resource.ts'
-import { statement } from './statement.ts'
 import {
   FAMILY_TERMS,
   NEW_FAMILY,
@@ -12,7 +10,9 @@ import {
   newFamilyArrays,
   newFamilyValues,
   startTokenFamilies,
-} from './token-family.ts'
+} from './new-family.ts'
+import { isRequested } from './resource.ts'
+import { statement } from './statement.ts'
 
 export interface NewDeviceCode {
   deviceCodeHash: Buffer
@@ -141,7 +141,7 @@ const redeemCodes = statement<
       and c.id = d.client_id and c.disabled_at is null
       and u.id = d.user_id and u.disabled_at is null
       and r.id = d.resource_id
-      and (${v.resources}::text is null or ${isRequested(sql`r`, sql`${v.resources}::text`)})
+      and ${isRequested(sql`${v.resources}::text`)}
     returning p.*, d.client_id, d.user_id, d.resource_id, d.scope as granted_scope, d.approved_at, d.approved_from,
       ${FAMILY_TERMS}`),
 )

@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { LONGEST_ACCESS_TOKEN_SECONDS } from '../protocol/introspection.ts'
-import { hasNoFamily, markUnusedClients } from './client.ts'
 import type { Database } from './database.ts'
+import { hasNoFamily, removeFamilies } from './family-removal.ts'
 import { erasePrivateKeys, removeRetiredSigningKeys } from './signing-key.ts'
 
 /** What decides when rows end, as far as they don't say it themselves. */
@@ -9,7 +9,7 @@ export interface Retention {
   unusedClientSeconds: number
 }
 
-/** Codes are kept this long, so that a late replay is still recognised; expired families, so that an operator finds them. */
+/** Codes are kept this long, so that a late replay is still recognised; expired families, for operators to find. */
 const KEPT_SECONDS = 86_400
 
 /** Device codes are kept this long beyond their end: a device that polls seldom learns that (RFC 8628 §3.5). */
@@ -164,17 +164,6 @@ function removal(
       order by ${sql.ref(order)} limit ${limit} for update skip locked
     ))
     returning 1`
-}
-
-function removeFamilies(ended: RawBuilder<unknown>, order: string, limit: number): RawBuilder<unknown> {
-  return sql`
-    with gone as (
-      delete from token_family where id = any(array(
-        select id from token_family where ${ended} order by ${sql.ref(order)} limit ${limit} for update skip locked
-      ))
-      returning id
-    ), unused as (${markUnusedClients(sql`f.id in (select id from gone)`)})
-    select 1 from gone`
 }
 
 function ago(seconds: number): RawBuilder<Date> {

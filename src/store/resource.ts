@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
-import { markUnusedClients, removeFamiliesOf } from './client.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
+import { markUnusedClients, removeFamiliesOf } from './family-removal.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { inOrder, statement } from './statement.ts'
 
@@ -56,6 +56,18 @@ const selectRequested = statement<EntryRow, 'uris' | 'onlyIds'>(
       order by array_position(string_to_array(p.uris, ' '), r.uri) limit 1
     ) as r`,
 )
+
+/**
+ * A condition of statements that issue: the resource `r` is the one that the request means, if it names one.
+ *
+ * @param candidates forms of what was requested, the best first, separated by spaces; `null` when none was
+ */
+export function isRequested(candidates: RawBuilder<unknown>): RawBuilder<unknown> {
+  const forms = sql`string_to_array(${candidates}, ' ')`
+  return sql`(${candidates} is null or r.uri = (
+    select uri from resource where uri = any(${forms}) order by array_position(${forms}, uri) limit 1
+  ))`
+}
 
 /** By id (primary key). */
 const selectBound = statement<EntryRow, 'onlyIds'>(
@@ -138,19 +150,6 @@ export async function updateResource(
   })
 }
 
-/**
- * A condition: the resource is the one that a request means.
- *
- * @param r the resource's row
- * @param candidates forms of what was requested, the best first, separated by spaces
- */
-export function isRequested(r: RawBuilder<unknown>, candidates: RawBuilder<unknown>): RawBuilder<unknown> {
-  const forms = sql`string_to_array(${candidates}, ' ')`
-  return sql`${r}.uri = (
-    select uri from resource where uri = any(${forms}) order by array_position(${forms}, uri) limit 1
-  )`
-}
-
 /** Replaces the secret: the old one is refused at once. */
 export async function setResourceSecret(db: Kysely<Database>, id: string, secretHash: Buffer): Promise<void> {
   await db.updateTable('resource').set({ secret_hash: secretHash }).where('id', '=', id).execute()
@@ -169,8 +168,7 @@ export async function removeResource(db: Kysely<Database>, id: string): Promise<
       with removed as (
         delete from resource where id = ${id} returning id
       ), unused as (${markUnusedClients(sql`f.resource_id in (select id from removed)`)}),
-      ${removeFamiliesOf('resource_id')}
-      select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(trx)
+      ${removeFamiliesOf('resource_id')}`.execute(trx)
     await sql`
       update resource set is_default = true
       where id = (select id from resource order by created_at, id limit 1)

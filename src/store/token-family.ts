@@ -1,101 +1,12 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { type JudgedFamily, SUPERSEDED_KEPT } from '../protocol/refresh-token.ts'
-import { ISSUED, type IssuedAccessToken, type IssuedForEntry } from './access-token.ts'
+import { ISSUED, type IssuedAccessToken, type IssuedForEntry, insertAccessTokensFrom } from './access-token.ts'
 import { batched } from './batch.ts'
-import { isAsJudged } from './client.ts'
+import { isAsJudged, isSameClient } from './client.ts'
 import type { Database } from './database.ts'
+import { endOf, secondsOf } from './lifetime.ts'
 import { isRequested } from './resource.ts'
 import { inOrder, statement } from './statement.ts'
-
-/** A token family that is about to start, with its first pair. */
-export interface NewFamily {
-  familyId: string
-  /** `undefined` when the client gets no refresh token */
-  refreshToken: { lineageHash: Buffer; secretHash: Buffer } | undefined
-  accessTokenHash: Buffer
-  /** thumbprint of the key that the access token is bound to */
-  dpopJkt: string | undefined
-  /** whether the refresh token is bound to that key, too */
-  bindsRefreshToken: boolean
-  /** lifetimes where neither client nor resource server has its own */
-  accessTokenSeconds: number
-  refreshTokenSeconds: number
-  familySeconds: number
-}
-
-/** New families, column by column. */
-export function newFamilyValues(families: NewFamily[]) {
-  return {
-    familyIds: families.map((one) => one.familyId),
-    lineageHashes: families.map((one) => one.refreshToken?.lineageHash ?? null),
-    secretHashes: families.map((one) => one.refreshToken?.secretHash ?? null),
-    accessTokenHashes: families.map((one) => one.accessTokenHash),
-    dpopJkts: families.map((one) => one.dpopJkt ?? null),
-    binds: families.map((one) => one.bindsRefreshToken),
-    accessTokenSeconds: families.map((one) => one.accessTokenSeconds),
-    refreshTokenSeconds: families.map((one) => one.refreshTokenSeconds),
-    familySeconds: families.map((one) => one.familySeconds),
-  }
-}
-
-export type NewFamilyPlaceholders = Record<keyof ReturnType<typeof newFamilyValues>, RawBuilder<unknown>>
-
-/** Arguments of `unnest` for new families, in the order of `newFamilyValues`; `NEW_FAMILY` names their columns. */
-export function newFamilyArrays(v: NewFamilyPlaceholders): RawBuilder<unknown> {
-  return sql`
-    ${v.familyIds}::uuid[], ${v.lineageHashes}::bytea[], ${v.secretHashes}::bytea[], ${v.accessTokenHashes}::bytea[],
-    ${v.dpopJkts}::text[], ${v.binds}::boolean[], ${v.accessTokenSeconds}::integer[],
-    ${v.refreshTokenSeconds}::integer[], ${v.familySeconds}::integer[]`
-}
-
-export const NEW_FAMILY: RawBuilder<unknown> = sql`
-  family_id, lineage_hash, secret_hash, token_hash, dpop_jkt, binds, access_seconds, refresh_seconds, family_seconds`
-
-/** What redemptions take from a client `c` and a resource `r` for the families that they start, of which `p` is one. */
-export const FAMILY_TERMS: RawBuilder<unknown> = sql`
-  r.uri, r.token_format,
-  now() + make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)) as access_ends_at,
-  now() + make_interval(secs => case
-    when p.lineage_hash is null then coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds)
-    else coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds) end) as idle_ends_at,
-  now() + make_interval(secs => coalesce(c.family_seconds, r.family_seconds, p.family_seconds)) as ends_at`
-
-/**
- * A statement that starts token families for what people have approved.
- *
- * @param approved a statement that changes the rows of the approvals, and returns `entry` (from 1), the columns
- *   `NEW_FAMILY` and `FAMILY_TERMS` but for the lifetimes, and `client_id`, `user_id`, `resource_id`, `granted_scope`,
- *   `approved_at` and `approved_from` of each that may be redeemed; everything happens in one statement with it
- * @returns rows of `IssuedForEntry`, for those that were started
- */
-export function startTokenFamilies(approved: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`
-    with approved as (${approved}), new_family as (
-      select a.*, array_to_string(granted_scope, ' ') as scope, least(idle_ends_at, ends_at) as family_expires_at,
-        now() as issued_at, least(access_ends_at, idle_ends_at, ends_at) as expires_at
-      from approved a
-    ), started as (
-      insert into token_family (
-        id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
-        superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
-        created_at, last_used_at, expires_at, ends_at, removal_check_at, approved_at, approved_from
-      )
-      select family_id, client_id, user_id, resource_id, granted_scope, lineage_hash, 0, secret_hash, '{}', '{}',
-        token_hash, case when binds then dpop_jkt end, now(), now(), family_expires_at, ends_at, family_expires_at,
-        approved_at, approved_from
-      from new_family
-    ), used as (
-      update client set unused_since = null
-      where id = any(array(select distinct client_id from approved)) and unused_since is not null
-    ), issued as (
-      insert into access_token (
-        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
-      )
-      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
-      from new_family
-    )
-    select a.entry::integer - 1 as entry, ${ISSUED} from new_family a`
-}
 
 /** A secret that pairs are derived from, for many families. */
 export interface PairKey {
@@ -103,8 +14,11 @@ export interface PairKey {
   key: Buffer
 }
 
-/** A key is kept for so much longer than the last window needs it, so that its row is written once a minute. */
-const PAIR_KEY_SPARE_SECONDS = 60
+/**
+ * A process derives pairs from one key for so long. Its row is kept for so much longer than its first rotation needs, so
+ * that it is written once.
+ */
+export const PAIR_KEY_SECONDS = 60
 
 /** One rotation: the presented token, what is asked for, and the pair that replaces it. */
 export interface Rotation {
@@ -135,25 +49,23 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
     with rotated as (
       update token_family f set
         generation = f.generation + 1,
-        secret_hash = p.new_secret_hash,
-        superseded_secret_hashes = case when p.grace_seconds > 0
+        secret_hash = joined.new_secret_hash,
+        superseded_secret_hashes = case when joined.grace_seconds > 0
           then (array_prepend(f.secret_hash, f.superseded_secret_hashes))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
-        superseded_at = case when p.grace_seconds > 0
+        superseded_at = case when joined.grace_seconds > 0
           then (array_prepend(now(), f.superseded_at))[1:${sql.lit(SUPERSEDED_KEPT)}] else '{}' end,
-        pair_key_id = case when p.grace_seconds > 0 then p.pair_key_id end,
-        pair_ends_at = now() + make_interval(secs => p.grace_seconds),
-        access_token_hash = p.token_hash,
-        dpop_jkt = coalesce(f.dpop_jkt, case when p.binds then p.dpop_jkt end),
+        pair_key_id = joined.pair_key_id,
+        pair_ends_at = now() + make_interval(secs => joined.grace_seconds),
+        access_token_hash = joined.token_hash,
+        dpop_jkt = coalesce(f.dpop_jkt, case when joined.binds then joined.dpop_jkt end),
         dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
         last_used_at = now(),
-        expires_at = least(f.ends_at, p.idle_ends_at)
+        expires_at = least(f.ends_at, joined.idle_ends_at)
       from (
         select p.*, f.user_id, f.resource_id, f.access_token_hash as superseded_token_hash, r.uri, r.token_format,
-          coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, p.default_grace_seconds) as grace_seconds,
-          now() + make_interval(secs => coalesce(c.refresh_token_seconds, r.refresh_token_seconds, p.refresh_seconds))
-            as idle_ends_at,
-          now() + make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, p.access_seconds))
-            as access_ends_at
+          ${secondsOf('refresh_grace_seconds', sql`p.default_grace_seconds`)} as grace_seconds,
+          ${endOf('refresh_token_seconds', sql`p.refresh_seconds`)} as idle_ends_at,
+          ${endOf('access_token_seconds', sql`p.access_seconds`)} as access_ends_at
         from unnest(
           ${v.lineageHashes}::bytea[],
           ${v.generations}::bigint[],
@@ -176,39 +88,33 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
           pair_key_id, pair_key, dpop_jkt, binds, access_seconds, refresh_seconds, default_grace_seconds, entry
         )
         join token_family f using (lineage_hash)
-        join client c on c.id = f.client_id and c.disabled_at is null and c.created_at <= f.created_at
+        join client c on c.id = f.client_id and c.disabled_at is null and ${isSameClient(sql`f.created_at`)}
         join "user" u on u.id = f.user_id and u.disabled_at is null
         join resource r on r.id = f.resource_id
-        where f.client_id = p.client_id
+        where f.client_id is not distinct from p.client_id -- an equality would search a new table by client
           and ${isAsJudged(sql`c`)}
-          and (p.resource is null or ${isRequested(sql`r`, sql`p.resource`)})
-        order by lineage_hash offset 0
-      ) p
-      where f.lineage_hash = p.lineage_hash
-        and f.generation = p.generation
-        and f.secret_hash = p.secret_hash
+          and ${isRequested(sql`p.resource`)}
+        order by lineage_hash -- so that overlapping batches change rows in one order
+      ) joined
+      where f.lineage_hash = joined.lineage_hash
+        and f.generation = joined.generation
+        and f.secret_hash = joined.secret_hash
         and f.revoked_at is null
         and f.expires_at > now()
-        and (f.dpop_jkt is null or f.dpop_jkt = p.dpop_jkt)
-        and (p.scope is null or f.scope = '{}' or f.scope && string_to_array(p.scope, ' '))
-      returning p.entry, p.token_hash, f.id as family_id, p.client_id, p.user_id, p.resource_id,
-        array_to_string(case when p.scope is null then f.scope else array(
+        and (f.dpop_jkt is null or f.dpop_jkt = joined.dpop_jkt)
+        and (joined.scope is null or f.scope = '{}' or f.scope && string_to_array(joined.scope, ' '))
+      returning joined.entry, joined.token_hash, f.id as family_id, joined.client_id, joined.user_id, joined.resource_id,
+        array_to_string(case when joined.scope is null then f.scope else array(
           select name from unnest(f.scope) with ordinality as s (name, position)
-          where name = any(string_to_array(p.scope, ' ')) order by position
+          where name = any(string_to_array(joined.scope, ' ')) order by position
         ) end, ' ') as scope,
-        p.dpop_jkt, now() as issued_at, least(f.expires_at, p.access_ends_at) as expires_at,
-        p.superseded_token_hash, p.pair_key_id, p.pair_key, f.pair_ends_at, p.uri, p.token_format
+        joined.dpop_jkt, now() as issued_at, least(f.expires_at, joined.access_ends_at) as expires_at,
+        joined.superseded_token_hash, joined.pair_key_id, joined.pair_key, f.pair_ends_at, joined.uri, joined.token_format
     ), superseded as (
       delete from access_token a using rotated where a.token_hash = rotated.superseded_token_hash
-    ), issued as (
-      insert into access_token (
-        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
-      )
-      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
-      from rotated
-    ), kept as (
+    ), issued as (${insertAccessTokensFrom(sql`rotated`)}), kept as (
       insert into pair_key (id, key, ends_at)
-      select pair_key_id, pair_key, needed_until + make_interval(secs => ${sql.lit(PAIR_KEY_SPARE_SECONDS)})
+      select pair_key_id, pair_key, needed_until + make_interval(secs => ${sql.lit(PAIR_KEY_SECONDS)})
       from (
         select pair_key_id, pair_key, max(pair_ends_at) as needed_until from rotated
         where pair_ends_at > now() group by pair_key_id, pair_key
@@ -225,11 +131,11 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
  * is superseded by a new one, and for the grace window the pair before stays known, and what the new one is derived
  * from. Without a window no generation stays known: one that begins later is none for them.
  *
- * One statement for any number of entries. What they refer to and never changes is joined first, in the order of the
- * lineage; so rows are changed in that order, and overlapping batches can't deadlock: of two relations, one of which
- * has an order and the other an index, plans without hashes and merges can only loop over the first. Every
- * condition that may change stands on the family's row, so that it is checked again after a wait: whoever loses a race
- * changes nothing. At most one entry for a lineage.
+ * One statement for any number of entries. First each is joined with what it refers to, in the order of the lineage, and
+ * rows are changed in that order, so that overlapping batches can't deadlock: connections of the server neither hash nor
+ * merge (`store/connection.ts`), and a loop over a sorted relation keeps its order. What may change in the family stands
+ * on its row, and is checked again after a wait: whoever loses a race changes nothing. The access token that is superseded
+ * was read before that; it is the right one, since the generation is. At most one entry for a lineage.
  *
  * Unique index on lineage_hash, primary keys.
  *
@@ -301,11 +207,11 @@ export async function findTokenFamily(
   const { rows } = await sql<FamilyRow>`
     select f.id, f.client_id as "clientId", f.generation::float8 as generation, f.secret_hash as "secretHash",
       f.revoked_at is not null or u.disabled_at is not null or c.disabled_at is not null
-        or c.created_at > f.created_at as ended,
+        or not ${isSameClient(sql`f.created_at`)} as ended,
       f.expires_at <= now() as expired,
       f.superseded_secret_hashes as "supersededSecretHashes",
       (select count(*)::integer from unnest(f.superseded_at) as superseded (at)
-        where at > now() - make_interval(secs => coalesce(c.refresh_grace_seconds, r.refresh_grace_seconds, ${graceSeconds}))
+        where at > now() - make_interval(secs => ${secondsOf('refresh_grace_seconds', sql`${graceSeconds}`)})
           and k.key is not null
       ) as "openWindows",
       f.scope as "grantedScope", r.uri as "resourceUri", k.key as "pairKey", f.dpop_jkt as "familyDpopJkt",
@@ -349,16 +255,11 @@ export async function insertAccessTokenBeside(
     with asked as (
       select f.id as family_id, f.client_id, f.user_id, f.resource_id, r.uri, r.token_format,
         ${token.tokenHash}::bytea as token_hash, ${token.scope}::text as scope, ${token.dpopJkt ?? null}::text as dpop_jkt,
-        now() as issued_at, least(f.expires_at, now() +
-          make_interval(secs => coalesce(c.access_token_seconds, r.access_token_seconds, ${token.seconds}))) as expires_at
+        now() as issued_at,
+        least(f.expires_at, ${endOf('access_token_seconds', sql`${token.seconds}`)}) as expires_at
       from token_family f join client c on c.id = f.client_id join resource r on r.id = f.resource_id
       where f.id = ${familyId} and f.revoked_at is null and f.expires_at > now()
-    ), issued as (
-      insert into access_token (
-        token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at
-      )
-      select token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at from asked
-    )
+    ), issued as (${insertAccessTokensFrom(sql`asked`)})
     select ${ISSUED} from asked a`.execute(db)
   return rows[0]
 }
@@ -404,7 +305,7 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
     with held as (
       select id from token_family where ${families} and revoked_at is null order by lineage_hash for no key update
     ), ended as (
-      update token_family set revoked_at = now(), revoked_reason = ${reason}, pair_key_id = null
+      update token_family set revoked_at = now(), revoked_reason = ${reason}
       where id in (select id from held) and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (

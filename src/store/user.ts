@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
-import { markUnusedClients, removeFamiliesOf } from './client.ts'
 import type { Database, UserRow } from './database.ts'
+import { markUnusedClients, removeFamiliesOf } from './family-removal.ts'
 
 /** A person to be added. */
 export interface NewUser {
@@ -105,7 +105,6 @@ export async function removeUser(db: Kysely<Database>, usernameKey: string): Pro
     with removed as (
       delete from "user" where username_key = ${usernameKey} returning id
     ), unused as (${markUnusedClients(sql`f.user_id in (select id from removed)`)}),
-    ${removeFamiliesOf('user_id')}
-    select (select count(*)::integer from gone where living) as "endedGrants" from removed`.execute(db)
+    ${removeFamiliesOf('user_id')}`.execute(db)
   return rows[0]?.endedGrants
 }

@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
-import type { PairKey } from '../store/token-family.ts'
+import { PAIR_KEY_SECONDS, type PairKey } from '../store/token-family.ts'
 import { accessTokenText } from './access-token.ts'
 import { encodeCredential, hashSecret, randomId, randomSecret } from './secret.ts'
 
@@ -43,9 +43,6 @@ export function firstRefreshToken(): RefreshToken {
   return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
 }
 
-/** Pairs are derived from one key for so long; then from the next. */
-const PAIR_KEY_MILLISECONDS = 60_000
-
 let pairKey: (PairKey & { since: number }) | undefined
 
 /**
@@ -54,8 +51,9 @@ let pairKey: (PairKey & { since: number }) | undefined
  */
 export function currentPairKey(): PairKey {
   const now = performance.now()
-  if (pairKey === undefined || now - pairKey.since >= PAIR_KEY_MILLISECONDS) {
-    pairKey = { id: randomId(), key: Buffer.from(randomSecret()), since: now }
+  if (pairKey === undefined || now - pairKey.since >= PAIR_KEY_SECONDS * 1000) {
+    const key = Buffer.from(randomSecret()) // a copy, which doesn't hold the page
+    pairKey = { id: randomId(), key, since: now }
   }
   return pairKey
 }

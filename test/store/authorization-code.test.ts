@@ -10,7 +10,7 @@ import {
 } from '../../src/store/authorization-code.ts'
 import { removeClient, setClientDisabled } from '../../src/store/client.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
-import type { NewFamily } from '../../src/store/token-family.ts'
+import type { NewFamily } from '../../src/store/new-family.ts'
 import { findUser, setUserDisabled } from '../../src/store/user.ts'
 import { letTimePass } from '../support/database.ts'
 import { addClient, addResource, countRows, RESOURCE, startTestPostern } from '../support/postern.ts'
@@ -151,7 +151,7 @@ t.test('a client that registered itself is in use from its first grant on', asyn
   t.same(rows, [{ unused_since: null }])
 })
 
-t.test('a redemption races the removal of its client: nothing that it started outlives the client', async (t) => {
+t.test('a redemption races the removal of its client: no token that it issues is active without it', async (t) => {
   for (let round = 0; round < 12; round += 1) {
     const own = await addClient(postern, { redirectUris: [CALLBACK] })
     await sql`
