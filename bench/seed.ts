@@ -110,6 +110,8 @@ const PLAIN_HASH = `sha256(convert_to(${CONTENT}, 'UTF8'))`
 
 const LASTS = `now() + interval '1 day'`
 
+const incarnation = (client: string) => `(select incarnation from client where id = '${client}')`
+
 export const POSTERN: Seed = {
   accounts: seedPostern,
   userTokens: ({ application, resourceServer }) => `
@@ -117,21 +119,24 @@ export const POSTERN: Seed = {
       select i, gen_random_uuid() as family_id, ${POSTERN_HASH} as token_hash from ${numbered('user')}
     ), families as (
       insert into token_family (
-        id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash, superseded_secret_hashes,
+        id, client_id, client_incarnation, user_id, resource_id, scope, lineage_hash, generation, secret_hash, superseded_secret_hashes,
         superseded_at, access_token_hash, created_at, last_used_at, expires_at, ends_at,
         removal_check_at, approved_at
       )
-      select family_id, '${application}', '${PERSON.id}', '${resourceServer.id}', '{${SCOPE}}',
+      select family_id, '${application}', ${incarnation(application)}, '${PERSON.id}', '${resourceServer.id}', '{${SCOPE}}',
         sha256(convert_to('lineage ' || i, 'UTF8')), 0, sha256(convert_to('secret ' || i, 'UTF8')), '{}', '{}',
         token_hash, now(), now(), ${LASTS}, now() + interval '1 year', ${LASTS}, now()
       from made
     )
-    insert into access_token (token_hash, family_id, client_id, user_id, resource_id, scope, issued_at, expires_at)
-    select token_hash, family_id, '${application}', '${PERSON.id}', '${resourceServer.id}', '${SCOPE}', now(), ${LASTS}
+    insert into access_token (
+      token_hash, family_id, client_id, client_incarnation, user_id, resource_id, scope, issued_at, expires_at
+    )
+    select token_hash, family_id, '${application}', ${incarnation(application)}, '${PERSON.id}', '${resourceServer.id}',
+      '${SCOPE}', now(), ${LASTS}
     from made`,
   clientTokens: ({ machine, resourceServer }) => `
-    insert into access_token (token_hash, client_id, resource_id, scope, issued_at, expires_at)
-    select ${POSTERN_HASH}, '${machine.id}', '${resourceServer.id}', '${SCOPE}', now(), ${LASTS}
+    insert into access_token (token_hash, client_id, client_incarnation, resource_id, scope, issued_at, expires_at)
+    select ${POSTERN_HASH}, '${machine.id}', ${incarnation(machine.id)}, '${resourceServer.id}', '${SCOPE}', now(), ${LASTS}
     from ${numbered('client')}`,
 }
 

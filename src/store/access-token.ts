@@ -32,7 +32,8 @@ export const ISSUED: RawBuilder<unknown> = sql`
   floor(date_part('epoch', a.expires_at)) as "expiresAtSeconds",
   a.user_id as "userId", a.uri as "resourceUri", a.token_format as "tokenFormat", a.dpop_jkt as "dpopJkt"`
 
-const COLUMNS = sql`token_hash, family_id, client_id, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at`
+const COLUMNS = sql`
+  token_hash, family_id, client_id, client_incarnation, user_id, resource_id, scope, dpop_jkt, issued_at, expires_at`
 
 /** A part of a statement: stores access tokens, from rows that have all of their columns. */
 export function insertAccessTokensFrom(rows: RawBuilder<unknown>): RawBuilder<unknown> {
@@ -67,7 +68,7 @@ const insertTokens = statement<
 >(
   (v) => sql`
     with asked as (
-      select p.*, null::uuid as family_id, null::uuid as user_id, r.uri, r.token_format, now() as issued_at,
+      select p.*, c.incarnation as client_incarnation, null::uuid as family_id, null::uuid as user_id, r.uri, r.token_format, now() as issued_at,
         ${endOf('access_token_seconds', sql`p.access_seconds`)} as expires_at
       from unnest(
         ${v.tokenHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.resourceIds}::uuid[],
@@ -156,7 +157,7 @@ const selectAccessTokens = statement<LookupRow, 'resourceIds' | 'tokenHashes'>(
     left join lateral (
       select a.client_id, a.family_id, a.user_id, u.username, a.scope, a.dpop_jkt, a.issued_at, a.expires_at
       from access_token a
-      join client c on c.id = a.client_id and c.disabled_at is null and ${isSameClient(sql`a.issued_at`)}
+      join client c on c.id = a.client_id and c.disabled_at is null and ${isSameClient(sql`a`)}
       left join "user" u on u.id = a.user_id and u.disabled_at is null
       where a.token_hash = p.token_hash and a.resource_id = r.id and a.expires_at > now()
         and (u.id is not null or a.user_id is null)

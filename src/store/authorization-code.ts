@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely'
 import type { JudgedCode } from '../protocol/authorization-code.ts'
 import type { IssuedAccessToken, IssuedForEntry } from './access-token.ts'
 import { batched } from './batch.ts'
-import { isAsJudged, isSameClient } from './client.ts'
+import { isAsJudged } from './client.ts'
 import type { Database } from './database.ts'
 import {
   FAMILY_TERMS,
@@ -82,8 +82,7 @@ export interface Redemption {
 
 const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemptionValues>>((v) =>
   startTokenFamilies(sql`
-    update authorization_code a set redeemed_at = now(), family_id = joined.family_id
-    from (
+    with joined as materialized (
       select p.*, a.user_id, a.resource_id, a.scope as granted_scope, a.created_at as approved_at, a.approved_from,
         ${FAMILY_TERMS}
       from unnest(
@@ -93,7 +92,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         code_hash, client_id, client_version, code_challenge, redirect_uri, resource, ${NEW_FAMILY}, entry
       )
       join authorization_code a using (code_hash)
-      join client c on c.id = a.client_id and c.disabled_at is null and ${isSameClient(sql`a.created_at`)}
+      join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.created_at
       join "user" u on u.id = a.user_id and u.disabled_at is null
       join resource r on r.id = a.resource_id
       where a.client_id = p.client_id
@@ -103,7 +102,9 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         and ${isAsJudged(sql`c`)}
         and ${isRequested(sql`p.resource`)}
       order by code_hash -- so that overlapping batches change rows in one order
-    ) joined
+    )
+    update authorization_code a set redeemed_at = now(), family_id = joined.family_id
+    from joined
     where a.code_hash = joined.code_hash and a.redeemed_at is null and a.expires_at > now()
     returning joined.*`),
 )

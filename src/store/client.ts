@@ -106,11 +106,13 @@ export function isAsJudged(c: RawBuilder<unknown>): RawBuilder<unknown> {
 }
 
 /**
- * A condition: what the client `c` was given at that time was given to this one, and not to one of the same name that was
- * removed before, as a client with a metadata document may be, and come again.
+ * A condition: what belongs to the client `c` by its name was given to this one, and not to one that was removed before,
+ * as a client with a metadata document may be, and come again.
+ *
+ * @param row what it was given: a family, or an access token
  */
-export function isSameClient(at: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`c.created_at <= ${at}`
+export function isSameClient(row: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`c.incarnation = ${row}.client_incarnation`
 }
 
 /** Clients with the number of their living grants, the newest first. */

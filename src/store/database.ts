@@ -76,6 +76,7 @@ interface ResourceTable extends Optional<Lifetimes> {
   created_at: Date
   /** changes with the row */
   version: GeneratedAlways<string>
+  incarnation: GeneratedAlways<string>
 }
 
 interface ClientTable extends Optional<Lifetimes> {
@@ -139,6 +140,7 @@ interface ConsentTable {
 interface TokenFamilyTable {
   id: string
   client_id: string
+  client_incarnation: string
   user_id: string
   resource_id: string
   scope: string[]
@@ -173,6 +175,7 @@ interface AccessTokenTable {
   token_hash: Buffer
   family_id: string | null
   client_id: string
+  client_incarnation: string
   user_id: string | null
   dpop_jkt: string | null
   resource_id: string

@@ -138,7 +138,7 @@ const redeemCodes = statement<
       and d.client_id = ${v.clientId}
       and d.status = 'approved'
       and d.expires_at > now()
-      and c.id = d.client_id and c.disabled_at is null
+      and c.id = d.client_id and c.disabled_at is null and c.created_at <= d.created_at
       and u.id = d.user_id and u.disabled_at is null
       and r.id = d.resource_id
       and ${isRequested(sql`${v.resources}::text`)}

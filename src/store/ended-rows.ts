@@ -12,6 +12,12 @@ export interface Retention {
 /** Codes are kept this long, so that a late replay is still recognised; expired families, for operators to find. */
 const KEPT_SECONDS = 86_400
 
+/**
+ * Families that were ended are kept for longer than a token can live, since introspection asks whether its family was; and
+ * for some time more, since one may have been issued while that was waited for.
+ */
+const ENDED_KEPT_SECONDS = LONGEST_ACCESS_TOKEN_SECONDS + 3600
+
 /** Device codes are kept this long beyond their end: a device that polls seldom learns that (RFC 8628 §3.5). */
 const DEVICE_CODE_KEPT_SECONDS = 600
 
@@ -100,8 +106,7 @@ const REMOVALS: { name: string; remove: (retention: Retention, limit: number) =>
   },
   {
     name: 'token_family',
-    // introspection asks whether the family of a token was ended
-    remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(LONGEST_ACCESS_TOKEN_SECONDS)}`, 'revoked_at', limit),
+    remove: (_, limit) => removeFamilies(sql`revoked_at < ${ago(ENDED_KEPT_SECONDS)}`, 'revoked_at', limit),
   },
   { name: 'signing_key', remove: (_, limit) => removeRetiredSigningKeys(limit) },
   { name: 'private_key', remove: (_, limit) => erasePrivateKeys(limit) },

@@ -21,7 +21,8 @@ export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unkn
 
 /**
  * The end of a statement that removes a user, a client or a resource, and calls it `removed`: its families go with it, in
- * the order in which rotations change them (index on the column).
+ * the order in which rotations change them (index on the column). Other clients that lose their last family by that count
+ * as unused again.
  *
  * No foreign key does that, since it would be looked up for each new family. A family that starts at that moment may be
  * left over until it expires: none of its tokens is active, since introspection and rotation find their client, user
@@ -30,12 +31,14 @@ export function markUnusedClients(removed: RawBuilder<unknown>): RawBuilder<unkn
  * @returns one row: `endedGrants`, how many of them were living
  */
 export function removeFamiliesOf(column: 'user_id' | 'client_id' | 'resource_id'): RawBuilder<unknown> {
+  const theirs = sql`f.${sql.ref(column)} in (select id from removed)`
   return sql`
-    held as (
+    unused as (${column === 'client_id' ? sql`select from removed` : sql`${markUnusedClients(theirs)} returning 1`}), held as (
       select f.id from token_family f join removed on f.${sql.ref(column)} = removed.id
+      where (select count(*) from unused) >= 0 -- first the clients: who removes one locks it before its families
       order by f.lineage_hash for update of f
     ), gone as (
-      delete from token_family where id in (select id from held)
+      delete from token_family where id = any(array(select id from held))
       returning revoked_at is null and expires_at > now() as living
     )
     select (select count(*)::integer from gone where living) as "endedGrants" from removed`

@@ -42,7 +42,7 @@ export async function listGrants(
       ) as upstream
     from token_family f
     join "user" u on u.id = f.user_id
-    join client c on c.id = f.client_id and ${isSameClient(sql`f.created_at`)}
+    join client c on c.id = f.client_id and ${isSameClient(sql`f`)}
     join resource r on r.id = f.resource_id
     where f.revoked_at is null and f.expires_at > now()
       ${filter.userId === undefined ? sql`` : sql`and f.user_id = ${filter.userId}`}

@@ -48,7 +48,7 @@ export const NEW_FAMILY: RawBuilder<unknown> = sql`
 
 /** What a redemption takes from a client `c` and a resource `r` for the family that it starts, of its entry `p`. */
 export const FAMILY_TERMS: RawBuilder<unknown> = sql`
-  r.uri, r.token_format,
+  c.incarnation as client_incarnation, r.uri, r.token_format,
   ${endOf('access_token_seconds', sql`p.access_seconds`)} as access_ends_at,
   case when p.lineage_hash is null then ${endOf('access_token_seconds', sql`p.access_seconds`)}
     else ${endOf('refresh_token_seconds', sql`p.refresh_seconds`)} end as idle_ends_at,
@@ -70,12 +70,12 @@ export function startTokenFamilies(approved: RawBuilder<unknown>): RawBuilder<un
       from approved a
     ), started as (
       insert into token_family (
-        id, client_id, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
+        id, client_id, client_incarnation, user_id, resource_id, scope, lineage_hash, generation, secret_hash,
         superseded_secret_hashes, superseded_at, access_token_hash, dpop_jkt,
         created_at, last_used_at, expires_at, ends_at, removal_check_at, approved_at, approved_from
       )
-      select family_id, client_id, user_id, resource_id, granted_scope, lineage_hash, 0, secret_hash, '{}', '{}',
-        token_hash, case when binds then dpop_jkt end, now(), now(), family_expires_at, ends_at, family_expires_at,
+      select family_id, client_id, client_incarnation, user_id, resource_id, granted_scope, lineage_hash, 0, secret_hash,
+        '{}', '{}', token_hash, case when binds then dpop_jkt end, now(), now(), family_expires_at, ends_at, family_expires_at,
         approved_at, approved_from
       from new_family
     ), used as (

@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { batched } from './batch.ts'
 import type { Database, Lifetimes, ResourceRow, ResourceScope, TokenFormat } from './database.ts'
-import { markUnusedClients, removeFamiliesOf } from './family-removal.ts'
+import { removeFamiliesOf } from './family-removal.ts'
 import { noteConfiguredLifetime } from './signing-key.ts'
 import { inOrder, statement } from './statement.ts'
 
@@ -167,8 +167,7 @@ export async function removeResource(db: Kysely<Database>, id: string): Promise<
     const { rows } = await sql<{ endedGrants: number }>`
       with removed as (
         delete from resource where id = ${id} returning id
-      ), unused as (${markUnusedClients(sql`f.resource_id in (select id from removed)`)}),
-      ${removeFamiliesOf('resource_id')}`.execute(trx)
+      ), ${removeFamiliesOf('resource_id')}`.execute(trx)
     await sql`
       update resource set is_default = true
       where id = (select id from resource order by created_at, id limit 1)

@@ -46,7 +46,42 @@ export interface Rotation {
 
 const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotationValues>>(
   (v) => sql`
-    with rotated as (
+    with joined as materialized (
+      select p.*, f.client_incarnation, f.user_id, f.resource_id, f.access_token_hash as superseded_token_hash,
+        r.uri, r.token_format,
+        ${secondsOf('refresh_grace_seconds', sql`p.default_grace_seconds`)} as grace_seconds,
+        ${endOf('refresh_token_seconds', sql`p.refresh_seconds`)} as idle_ends_at,
+        ${endOf('access_token_seconds', sql`p.access_seconds`)} as access_ends_at
+      from unnest(
+        ${v.lineageHashes}::bytea[],
+        ${v.generations}::bigint[],
+        ${v.secretHashes}::bytea[],
+        ${v.clientIds}::text[],
+        ${v.clientVersions}::uuid[],
+        ${v.scopes}::text[],
+        ${v.resources}::text[],
+        ${v.newSecretHashes}::bytea[],
+        ${v.accessTokenHashes}::bytea[],
+        ${v.pairKeyIds}::uuid[],
+        ${v.pairKeys}::bytea[],
+        ${v.dpopJkts}::text[],
+        ${v.binds}::boolean[],
+        ${v.accessTokenSeconds}::integer[],
+        ${v.refreshTokenSeconds}::integer[],
+        ${v.refreshGraceSeconds}::integer[]
+      ) with ordinality as p (
+        lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
+        pair_key_id, pair_key, dpop_jkt, binds, access_seconds, refresh_seconds, default_grace_seconds, entry
+      )
+      join token_family f using (lineage_hash)
+      join client c on c.id = f.client_id and c.disabled_at is null and ${isSameClient(sql`f`)}
+      join "user" u on u.id = f.user_id and u.disabled_at is null
+      join resource r on r.id = f.resource_id
+      where f.client_id is not distinct from p.client_id -- an equality would search a new table by client
+        and ${isAsJudged(sql`c`)}
+        and ${isRequested(sql`p.resource`)}
+      order by lineage_hash -- so that overlapping batches change rows in one order
+    ), rotated as (
       update token_family f set
         generation = f.generation + 1,
         secret_hash = joined.new_secret_hash,
@@ -61,41 +96,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         dpop_generation = case when f.dpop_jkt is null then f.generation + 1 else f.dpop_generation end,
         last_used_at = now(),
         expires_at = least(f.ends_at, joined.idle_ends_at)
-      from (
-        select p.*, f.user_id, f.resource_id, f.access_token_hash as superseded_token_hash, r.uri, r.token_format,
-          ${secondsOf('refresh_grace_seconds', sql`p.default_grace_seconds`)} as grace_seconds,
-          ${endOf('refresh_token_seconds', sql`p.refresh_seconds`)} as idle_ends_at,
-          ${endOf('access_token_seconds', sql`p.access_seconds`)} as access_ends_at
-        from unnest(
-          ${v.lineageHashes}::bytea[],
-          ${v.generations}::bigint[],
-          ${v.secretHashes}::bytea[],
-          ${v.clientIds}::text[],
-          ${v.clientVersions}::uuid[],
-          ${v.scopes}::text[],
-          ${v.resources}::text[],
-          ${v.newSecretHashes}::bytea[],
-          ${v.accessTokenHashes}::bytea[],
-          ${v.pairKeyIds}::uuid[],
-          ${v.pairKeys}::bytea[],
-          ${v.dpopJkts}::text[],
-          ${v.binds}::boolean[],
-          ${v.accessTokenSeconds}::integer[],
-          ${v.refreshTokenSeconds}::integer[],
-          ${v.refreshGraceSeconds}::integer[]
-        ) with ordinality as p (
-          lineage_hash, generation, secret_hash, client_id, client_version, scope, resource, new_secret_hash, token_hash,
-          pair_key_id, pair_key, dpop_jkt, binds, access_seconds, refresh_seconds, default_grace_seconds, entry
-        )
-        join token_family f using (lineage_hash)
-        join client c on c.id = f.client_id and c.disabled_at is null and ${isSameClient(sql`f.created_at`)}
-        join "user" u on u.id = f.user_id and u.disabled_at is null
-        join resource r on r.id = f.resource_id
-        where f.client_id is not distinct from p.client_id -- an equality would search a new table by client
-          and ${isAsJudged(sql`c`)}
-          and ${isRequested(sql`p.resource`)}
-        order by lineage_hash -- so that overlapping batches change rows in one order
-      ) joined
+      from joined
       where f.lineage_hash = joined.lineage_hash
         and f.generation = joined.generation
         and f.secret_hash = joined.secret_hash
@@ -103,7 +104,7 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
         and f.expires_at > now()
         and (f.dpop_jkt is null or f.dpop_jkt = joined.dpop_jkt)
         and (joined.scope is null or f.scope = '{}' or f.scope && string_to_array(joined.scope, ' '))
-      returning joined.entry, joined.token_hash, f.id as family_id, joined.client_id, joined.user_id, joined.resource_id,
+      returning joined.entry, joined.token_hash, f.id as family_id, joined.client_id, joined.client_incarnation, joined.user_id, joined.resource_id,
         array_to_string(case when joined.scope is null then f.scope else array(
           select name from unnest(f.scope) with ordinality as s (name, position)
           where name = any(string_to_array(joined.scope, ' ')) order by position
@@ -132,8 +133,9 @@ const rotateFamilies = statement<IssuedForEntry, keyof ReturnType<typeof rotatio
  * from. Without a window no generation stays known: one that begins later is none for them.
  *
  * One statement for any number of entries. First each is joined with what it refers to, in the order of the lineage, and
- * rows are changed in that order, so that overlapping batches can't deadlock: connections of the server neither hash nor
- * merge (`store/connection.ts`), and a loop over a sorted relation keeps its order. What may change in the family stands
+ * rows are changed in that order, so that overlapping batches don't deadlock: connections of the server neither hash nor
+ * merge (`store/connection.ts`), and a loop over a sorted relation keeps its order. (Where a table was empty when this was
+ * planned, Postgres may loop over the table; a deadlock would then cost a second, and a statement for each entry.) What may change in the family stands
  * on its row, and is checked again after a wait: whoever loses a race changes nothing. The access token that is superseded
  * was read before that; it is the right one, since the generation is. At most one entry for a lineage.
  *
@@ -207,7 +209,7 @@ export async function findTokenFamily(
   const { rows } = await sql<FamilyRow>`
     select f.id, f.client_id as "clientId", f.generation::float8 as generation, f.secret_hash as "secretHash",
       f.revoked_at is not null or u.disabled_at is not null or c.disabled_at is not null
-        or not ${isSameClient(sql`f.created_at`)} as ended,
+        or not ${isSameClient(sql`f`)} as ended,
       f.expires_at <= now() as expired,
       f.superseded_secret_hashes as "supersededSecretHashes",
       (select count(*)::integer from unnest(f.superseded_at) as superseded (at)
@@ -253,7 +255,7 @@ export async function insertAccessTokenBeside(
 ): Promise<IssuedAccessToken | undefined> {
   const { rows } = await sql<IssuedAccessToken>`
     with asked as (
-      select f.id as family_id, f.client_id, f.user_id, f.resource_id, r.uri, r.token_format,
+      select f.id as family_id, f.client_id, f.client_incarnation, f.user_id, f.resource_id, r.uri, r.token_format,
         ${token.tokenHash}::bytea as token_hash, ${token.scope}::text as scope, ${token.dpopJkt ?? null}::text as dpop_jkt,
         now() as issued_at,
         least(f.expires_at, ${endOf('access_token_seconds', sql`${token.seconds}`)}) as expires_at
@@ -306,7 +308,7 @@ async function endFamilies(db: Kysely<Database>, families: RawBuilder<unknown>, 
       select id from token_family where ${families} and revoked_at is null order by lineage_hash for no key update
     ), ended as (
       update token_family set revoked_at = now(), revoked_reason = ${reason}
-      where id in (select id from held) and revoked_at is null
+      where id = any(array(select id from held)) and revoked_at is null
       returning id, user_id, client_id, resource_id
     ), forgotten as (
       delete from consent c using ended e

@@ -54,7 +54,7 @@ export async function findUpstreamHandle(
     from upstream_handle h
     join token_family f on f.id = h.family_id and f.revoked_at is null and f.expires_at > now()
     join "user" u on u.id = f.user_id and u.disabled_at is null
-    join client c on c.id = f.client_id and c.disabled_at is null and ${isSameClient(sql`f.created_at`)}
+    join client c on c.id = f.client_id and c.disabled_at is null and ${isSameClient(sql`f`)}
     where h.handle_hash = ${handleHash} and f.resource_id = ${resourceId}`.execute(db)
   return rows[0]
 }

@@ -1,6 +1,6 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Database, UserRow } from './database.ts'
-import { markUnusedClients, removeFamiliesOf } from './family-removal.ts'
+import { removeFamiliesOf } from './family-removal.ts'
 
 /** A person to be added. */
 export interface NewUser {
@@ -104,7 +104,6 @@ export async function removeUser(db: Kysely<Database>, usernameKey: string): Pro
   const { rows } = await sql<{ endedGrants: number }>`
     with removed as (
       delete from "user" where username_key = ${usernameKey} returning id
-    ), unused as (${markUnusedClients(sql`f.user_id in (select id from removed)`)}),
-    ${removeFamiliesOf('user_id')}`.execute(db)
+    ), ${removeFamiliesOf('user_id')}`.execute(db)
   return rows[0]?.endedGrants
 }

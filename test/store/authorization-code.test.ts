@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes, randomInt, randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import t from 'tap'
 import { lookUpAccessTokens } from '../../src/store/access-token.ts'
@@ -83,6 +83,25 @@ t.test(
     t.equal(await countRows(postern, 'access_token'), tokens + 1)
   },
 )
+
+t.test('overlapping batches in any order neither deadlock nor redeem anything twice', async (t) => {
+  const codes = await Promise.all(Array.from({ length: 50 }, () => newCode()))
+  const batches = Array.from({ length: 24 }, (_, batch) =>
+    codes
+      .toSorted(() => randomInt(3) - 1)
+      .slice(0, 30 + (batch % 2) * 20)
+      .map((code) => ({ ...code, ...newFamily() })),
+  )
+  const results = await Promise.all(
+    batches.map((batch) =>
+      redeemAuthorizationCodes(
+        db,
+        batch.map((attempt) => ({ ...attempt, family: attempt })),
+      ),
+    ),
+  )
+  t.equal(results.flat().filter((issued) => issued !== undefined).length, 50, 'each is redeemed once')
+})
 
 t.test('every condition stands on the code: nothing changes when one fails', async (t) => {
   const code = await newCode()

@@ -343,6 +343,11 @@ t.test('a key is kept once for all families, for as long as the longest of their
   t.same(await rotate(families[2], 600), [660])
   const [last] = (await startFamilies(1)) as [Family]
   t.same(await rotate(last, 120), [660], 'a shorter window doesn’t shorten it')
+  const batch = (await startFamilies(3)).map((family, n) =>
+    rotationOf(family, { pairKey, lifetimes: { ...LIFETIMES, refreshGraceSeconds: [60, 900, 700][n] ?? 0 } }),
+  )
+  await rotateTokenFamilies(db, batch)
+  t.same(await keptSeconds(), [960], 'of a batch the longest counts')
 })
 
 t.test('a rotation with a key that has been erased brings it back', async (t) => {
@@ -430,20 +435,33 @@ t.test('with a client, a person or a resource server go its families, and no oth
   t.equal(await isActive(stays), true)
 })
 
+t.test(
+  'a person and a client of theirs are removed at the same time, and neither waits for the other in a circle',
+  async (t) => {
+    for (let round = 0; round < 10; round += 1) {
+      const own = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
+      await sql`update client set registration = 'open' where id = ${own.client_id}`.execute(db)
+      const owner = { clientId: own.client_id, userId: await addUser(postern, `person${round}`) }
+      await Promise.all(Array.from({ length: 20 }, () => startFamily(['read'], owner)))
+      const ended = await Promise.all([removeUser(db, `person${round}`), removeClient(db, own.client_id)])
+      t.ok(ended.includes(20), 'one of them ends all')
+    }
+  },
+)
+
 t.test('a client that comes back after its removal has nothing of what it had before', async (t) => {
   const [left, live] = (await startFamilies(2)) as [Family, Family]
-  const { rows } = await sql<{ at: Date }>`select created_at as at from client where id = ${client.client_id}`.execute(
-    db,
-  )
-  const createdAt = (at: unknown) =>
-    sql`update client set created_at = ${at} where id = ${client.client_id}`.execute(db)
   t.match(await rotateTokenFamilies(db, [rotationOf(live)]), [{ scope: String }])
-  await createdAt(sql`clock_timestamp()`) // as if a document's client had been removed, and asked for again
+  const comeBack = (as: string | undefined) =>
+    sql`update client set incarnation = ${as} where id = ${client.client_id}`.execute(db)
+  const { rows } = await sql<{ incarnation: string }>`
+    select incarnation from client where id = ${client.client_id}`.execute(db)
+  await comeBack(randomUUID())
   t.equal(await isActive(left), false)
   t.same(await rotateTokenFamilies(db, [rotationOf(left)]), [undefined])
   t.match(await findTokenFamily(db, left.lineageHash, 120), { ended: true })
   t.match(await findTokenFamily(db, live.lineageHash, 120), { ended: true }, 'so no superseded token converges')
   t.equal(await isActive(await startFamily()), true)
-  await createdAt(rows[0]?.at)
+  await comeBack(rows[0]?.incarnation)
   t.equal(await isActive(left), true)
 })

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { derivePair } from '../../src/tokens/pair.ts'
+import { currentPairKey, derivePair } from '../../src/tokens/pair.ts'
 
 t.test('a pair follows from lineage, generation and key, and from nothing less', async (t) => {
   const [lineage, key] = [randomBytes(32), randomBytes(32)]
@@ -21,4 +21,21 @@ t.test('a pair follows from lineage, generation and key, and from nothing less',
     pair.refreshToken.secret,
     'a resource server, which sees one half, knows nothing of the other',
   )
+})
+
+t.test('pairs are derived from another key each minute, so that each can be erased', async (t) => {
+  const first = currentPairKey()
+  t.equal(currentPairKey(), first)
+  const startedAt = performance.now()
+  for (const [seconds, isNew] of [
+    [59, false],
+    [61, true],
+    [100, false],
+    [122, true],
+  ] as const) {
+    const before = currentPairKey()
+    t.intercept(performance, 'now', { value: () => startedAt + seconds * 1000 })
+    const now = currentPairKey()
+    t.equal(now.id !== before.id && !now.key.equals(before.key), isNew, `after ${seconds} s`)
+  }
 })
