@@ -3,7 +3,7 @@ import { type Cluster, withClient } from './cluster.ts'
 import type { Job, Order, Outcome, Report } from './driver.ts'
 import type { OperationName } from './operations.ts'
 import { cpuOfPostgres, end, startProgram } from './processes.ts'
-import type { Measurement } from './report.ts'
+import { type Measurement, nameOf } from './report.ts'
 import type { Running } from './servers.ts'
 
 /** How much one measurement is. */
@@ -68,7 +68,8 @@ export async function measure(
   operation: OperationName,
   amount: Amount,
 ): Promise<Measurement> {
-  const { name } = server.plan
+  const { plan, variant } = server
+  const name = nameOf(plan.name, variant)
   try {
     const go = await driver.prepare({ server: name, target: server.target, operation, ...amount })
     // autovacuum would do it within a minute: until then, Postgres plans for the tables of before
@@ -77,7 +78,8 @@ export async function measure(
     const outcome = await go()
     const after = [server.cpuMicroseconds(), cpuOfPostgres(cluster.pid)] as const
     return {
-      server: name,
+      server: plan.name,
+      variant,
       operation,
       count: outcome.count,
       rate: outcome.count / outcome.seconds,

@@ -4,6 +4,8 @@ import { LIMITS, PEERS, type ServerPlan } from './servers.ts'
 /** One operation at one server in one round. CPU times are `undefined` where the system doesn't tell them. */
 export interface Measurement {
   server: string
+  /** in what circumstances the server ran, where a run has several: with how many rows, how far from Postgres */
+  variant: string
   operation: OperationName
   count: number
   /** operations per second */
@@ -18,6 +20,7 @@ export interface Measurement {
 /** What is known of a process after the last round. */
 export interface ProcessFacts {
   server: string
+  variant: string
   startMilliseconds: number
   memoryMebibytes: number | undefined
 }
@@ -54,8 +57,8 @@ export function describe(
     '',
     ...table(
       ['server', 'start, ms', 'memory after load, MiB', 'what it is'],
-      processes.map(({ server, startMilliseconds, memoryMebibytes }) => [
-        server,
+      processes.map(({ server, variant, startMilliseconds, memoryMebibytes }) => [
+        nameOf(server, variant),
         whole(startMilliseconds),
         whole(memoryMebibytes),
         plans.find(({ name }) => name === server)?.meaning ?? '',
@@ -70,28 +73,42 @@ export function describe(
   ].join('\n')
 }
 
+/** How a server is called in tables and in what is said. */
+export function nameOf(server: string, variant: string): string {
+  return variant === '' ? server : `${server}, ${variant}`
+}
+
 /** Medians with their spread, how each server compares to limits and peers, and what a request costs. */
 function operationTable(operation: OperationName, all: Measurement[], plans: ServerPlan[]): string[] {
   const measured = all.filter((one) => one.operation === operation)
   const servers = plans.map(({ name }) => name).filter((name) => measured.some(({ server }) => server === name))
-  const rateOf = (server: string) => median(measured.filter((one) => one.server === server).map(({ rate }) => rate))
+  const variants = [...new Set(measured.map(({ variant }) => variant))]
+  const [first = ''] = variants
+  const roundsOf = (server: string, variant: string) =>
+    measured.filter((one) => one.server === server && one.variant === variant)
+  const rateOf = (server: string, variant: string) => median(roundsOf(server, variant).map(({ rate }) => rate))
   const compared = [...LIMITS, ...PEERS].filter((name) => servers.includes(name))
-  const rows = servers.map((server) => {
-    const rounds = measured.filter((one) => one.server === server)
+  const rowOf = (server: string, variant: string) => {
+    const rounds = roundsOf(server, variant)
     const rates = rounds.map(({ rate }) => rate)
-    const ratios = compared.map((other) => (other === server ? '' : ratio(rateOf(server) / rateOf(other))))
+    const own = median(rates)
     return [
-      server,
-      whole(median(rates)),
+      nameOf(server, variant),
+      whole(own),
       `${whole(Math.min(...rates))} to ${whole(Math.max(...rates))}`,
-      ...ratios,
+      ...(variants.length === 1 ? [] : [variant === first ? '' : ratio(own / rateOf(server, first))]),
+      ...compared.map((other) => (other === server ? '' : ratio(own / rateOf(other, variant)))),
       median(rounds.map(({ p50Milliseconds }) => p50Milliseconds)).toFixed(2),
       median(rounds.map(({ p99Milliseconds }) => p99Milliseconds)).toFixed(2),
       whole(perOperation(rounds, 'serverMicroseconds')),
       whole(perOperation(rounds, 'databaseMicroseconds')),
     ]
-  })
-  const titles = compared.map((name) => `of ${name}`)
+  }
+  const rows = servers.flatMap((server) => variants.map((variant) => rowOf(server, variant)))
+  const titles = [
+    ...(variants.length === 1 ? [] : [`of its own${first && `, ${first}`}`]),
+    ...compared.map((name) => `of ${name}`),
+  ]
   const cost = ['p50, ms', 'p99, ms', 'CPU of server, µs', 'CPU of Postgres, µs']
   return table(['server', 'per second', 'spread', ...titles, ...cost], rows)
 }

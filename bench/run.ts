@@ -13,7 +13,7 @@ import { type Cluster, startCluster, withClient } from './cluster.ts'
 import { type Amount, Driver, measure } from './measure.ts'
 import { OPERATIONS, type OperationName } from './operations.ts'
 import { end, freePort, PINNING, startProgram } from './processes.ts'
-import { type Circumstances, describe, type Measurement } from './report.ts'
+import { type Circumstances, describe, type Measurement, nameOf } from './report.ts'
 import { type Running, SERVERS, type Seeded, type ServerPlan, seedServer, startServer } from './servers.ts'
 import { measureWave } from './wave.ts'
 
@@ -27,7 +27,7 @@ interface Options {
   rounds?: number
   seconds?: number
   requests?: number
-  rows: number
+  rows?: number[]
   only?: OperationName[]
   server?: string[]
   processes: number
@@ -45,6 +45,7 @@ const amount: Amount = {
   seconds: options.seconds ?? (quick ? 0.3 : 3),
   requests: options.requests ?? Number.MAX_SAFE_INTEGER,
 }
+const sizes = [...new Set(options.rows ?? [10_000])]
 /** Codes are made beforehand, and live for ten minutes. */
 const codes = options.requests ?? (quick ? 400 : 4000)
 const operations = options.only ?? (Object.keys(OPERATIONS) as OperationName[])
@@ -78,7 +79,7 @@ async function run(): Promise<void> {
   const driver = new Driver(DRIVER_CORE)
   cleanUps.push(() => driver.close())
   const seeded: Seeded[] = []
-  for (const plan of plans) seeded.push(await seed(cluster, plan))
+  for (const plan of plans) for (const rows of sizes) seeded.push(await seed(cluster, plan, rows))
   for (const { database } of seeded) await cluster.warm(database)
   if (options.wave) return runWaves(cluster, seeded[0] as Seeded, driver, databasePort)
 
@@ -86,21 +87,17 @@ async function run(): Promise<void> {
   for (const one of seeded) {
     servers.push(await start(cluster, one, undefined, coresOf(one.plan)))
     if (databasePort === undefined) continue
-    const plan = { ...one.plan, name: `${one.plan.name} +${options.delayMs} ms` }
-    servers.push(await start(cluster, { ...one, plan }, databasePort, coresOf(one.plan)))
+    const variant = [one.variant, `+${options.delayMs} ms`].filter(Boolean).join(', ')
+    servers.push(await start(cluster, { ...one, variant }, databasePort, coresOf(one.plan)))
   }
   const measurements = await measureAll(driver, cluster, servers)
-  const processes = servers.map(({ plan, startMilliseconds, memoryMebibytes }) => ({
+  const processes = servers.map(({ plan, variant, startMilliseconds, memoryMebibytes }) => ({
     server: plan.name,
+    variant,
     startMilliseconds,
     memoryMebibytes: memoryMebibytes(),
   }))
-  const report = describe(
-    measurements,
-    processes,
-    servers.map(({ plan }) => plan),
-    await circumstances(cluster, databasePort),
-  )
+  const report = describe(measurements, processes, plans, await circumstances(cluster, databasePort))
   process.stdout.write(`\n${report}`)
   const isFull = process.argv.length === 2
   if (isFull || options.write) {
@@ -123,7 +120,7 @@ async function measureAll(driver: Driver, cluster: Cluster, servers: Running[]):
         const requests = operation === 'code' ? codes : amount.requests
         const one = await measure(driver, cluster, server, operation, { ...amount, requests })
         if (round > 0) measurements.push(one)
-        line.push(`${server.plan.name} ${Math.round(one.rate)}`)
+        line.push(`${nameOf(server.plan.name, server.variant)} ${Math.round(one.rate)}`)
       }
       say(`${round === 0 ? 'warm-up' : `round ${round}/${rounds}`}  ${operation}: ${line.join(', ')}`)
     }
@@ -148,12 +145,13 @@ async function runWaves(
   }
 }
 
-async function seed(cluster: Cluster, plan: ServerPlan): Promise<Seeded> {
-  say(`${plan.name}: storing ${options.rows.toLocaleString('en')} families and tokens`)
+async function seed(cluster: Cluster, plan: ServerPlan, rows: number): Promise<Seeded> {
+  const size = `${rows.toLocaleString('en')} rows`
+  say(`${plan.name}: storing ${size} of families and tokens`)
   const from = performance.now()
-  return seedServer(cluster, plan, options.rows, (done) => {
+  return seedServer(cluster, plan, sizes.length === 1 ? '' : size, rows, (done) => {
     const seconds = Math.round((performance.now() - from) / 1000)
-    if (options.rows > 100_000) say(`${plan.name}: ${done.toLocaleString('en')} rows after ${seconds} s`)
+    if (rows > 100_000) say(`${plan.name}: ${done.toLocaleString('en')} rows after ${seconds} s`)
   })
 }
 
@@ -203,7 +201,7 @@ async function circumstances(cluster: Cluster, databasePort: number | undefined)
     versions: `Node.js ${process.versions.node}, PostgreSQL ${cluster.version} with fsync, ${libraries.join(', ')}`,
     settings: [
       `${CONNECTIONS} connections, ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds`} of ${per} each`,
-      `${options.rows.toLocaleString('en')} families and tokens`,
+      `${sizes.map((rows) => rows.toLocaleString('en')).join(' and ')} families and tokens`,
       pins,
       ...(options.processes === 1 ? [] : [`${options.processes} processes of Postern`]),
       ...(databasePort === undefined ? [] : [await roundTrip(cluster, databasePort)]),
@@ -234,6 +232,7 @@ function readOptions(): Options {
       throw new InvalidArgumentError(`It is a number from ${least} on.`)
     return value
   }
+  const size = (text: string, earlier: number[] | undefined) => [...(earlier ?? []), above(1, true)(text)]
   const names = Object.keys(OPERATIONS)
   const servers = SERVERS.map(({ name }) => name)
   return new Command('npm run bench --')
@@ -246,7 +245,11 @@ function readOptions(): Options {
     .option('--rounds <N>', 'rounds that count (default: 5; quick: 3)', above(1, true))
     .option('--seconds <N>', 'length of each measurement (default: 3; quick: 0.3)', above(0.1, false))
     .option('--requests <N>', 'most operations in each measurement', above(1, true))
-    .option('--rows <N>', 'families and tokens that are stored beforehand', above(1, true), 10_000)
+    .option(
+      '--rows <N>',
+      'families and tokens that are stored beforehand (default: 10000); repeated, each server is measured with each',
+      size,
+    )
     .option('--only <OPERATION>', `one operation; may be repeated: ${names.join(', ')}`, list(names))
     .option('--server <NAME>', `one server; may be repeated: ${servers.join(', ')}`, list(servers))
     .option('--processes <N>', 'processes of Postern, on all cores, in turn', above(1, true), 1)
@@ -269,7 +272,7 @@ function readOptions(): Options {
       'after',
       '\nExamples:\n' +
         '  npm run bench -- --quick\n' +
-        '  npm run bench -- --only introspect-user --rows 10000000\n' +
+        '  npm run bench -- --only introspect-user --rows 10000 --rows 10000000\n' +
         '  npm run bench -- --processes 2 --server postern\n' +
         '  npm run bench -- --delay-ms 1 --only introspect-user\n' +
         '  npm run bench -- --wave\n' +

@@ -87,6 +87,8 @@ export const PEERS = ['oidc-provider', 'oauth2-server']
 /** A server with its data. */
 export interface Seeded {
   plan: ServerPlan
+  /** see `Measurement` */
+  variant: string
   database: string
   callers: Callers
   counts: { userTokens: number; clientTokens: number }
@@ -96,19 +98,21 @@ export interface Seeded {
 export async function seedServer(
   cluster: Cluster,
   plan: ServerPlan,
+  variant: string,
   rows: number,
   onProgress: (done: number) => void,
 ): Promise<Seeded> {
-  const database = `bench_${plan.name.replaceAll('-', '_')}`
+  const database = `bench_${plan.name.replaceAll('-', '_')}_${rows}`
   await cluster.createDatabase(database)
   const url = cluster.urlOf(database)
   const callers = await plan.seed.accounts(url)
-  return { plan, database, callers, counts: await seedTokens(url, plan.seed, callers, rows, onProgress) }
+  return { plan, variant, database, callers, counts: await seedTokens(url, plan.seed, callers, rows, onProgress) }
 }
 
 /** A server that runs: one process, or several on the same database. */
 export interface Running {
   plan: ServerPlan
+  variant: string
   database: string
   target: Target
   /** from the start of the process to the first answer */
@@ -127,7 +131,7 @@ export interface Running {
  */
 export async function startServer(
   cluster: Cluster,
-  { plan, database, callers, counts }: Seeded,
+  { plan, variant, database, callers, counts }: Seeded,
   databasePort: number | undefined,
   cores: (number | undefined)[],
 ): Promise<Running> {
@@ -167,6 +171,7 @@ export async function startServer(
     const pids = children.map(({ pid }) => pid as number)
     return {
       plan,
+      variant,
       database,
       target: { ports, paths: plan.paths, ...callers, ...counts, cookie, isPostern },
       startMilliseconds,

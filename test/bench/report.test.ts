@@ -4,9 +4,10 @@ import { SERVERS } from '../../bench/servers.ts'
 
 const CIRCUMSTANCES = { machine: 'a machine', versions: 'some versions', settings: 'some settings' }
 
-function rounds(server: string, rates: number[]): Measurement[] {
+function rounds(server: string, rates: number[], variant = ''): Measurement[] {
   return rates.map((rate) => ({
     server,
+    variant,
     operation: 'refresh',
     count: 100,
     rate,
@@ -23,6 +24,20 @@ t.test('the bench shows medians, their spread, and ratios to limits and peers', 
   const row = report.split('\n').find((line) => line.startsWith('| postern |'))
   t.equal(row, '| postern | 420 | 400 to 500 | 4.20 | 1.00 | 2.00 | 100 | – |')
   t.match(report, '| server | per second | spread | of oidc-provider |')
+})
+
+t.test('with two sizes, each server is compared with itself, and with the others of that size', async (t) => {
+  const measured = [
+    ...rounds('postern', [500], 'few rows'),
+    ...rounds('postern', [400], 'many rows'),
+    ...rounds('batched', [1000], 'few rows'),
+    ...rounds('batched', [500], 'many rows'),
+  ]
+  const report = describe(measured, [], SERVERS, CIRCUMSTANCES)
+  t.match(report, '| server | per second | spread | of its own, few rows | of batched |')
+  t.match(report, '| postern, few rows | 500 | 500 to 500 |  | 0.50 |')
+  t.match(report, '| postern, many rows | 400 | 400 to 400 | 0.80 | 0.80 |')
+  t.match(report, '| batched, many rows | 500 | 500 to 500 | 0.50 |  |')
 })
 
 t.test('a server that can’t do an operation is left out with the reason', async (t) => {
