@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { encodeCredential } from '../src/tokens/secret.ts'
+import { newAccessToken } from '../src/tokens/access-token.ts'
 import { type Confidential, REDIRECT_URI, SCOPE } from './accounts.ts'
 import type { Answer, Connection } from './http-client.ts'
 
@@ -34,10 +34,16 @@ export interface Target {
   isPostern: boolean
 }
 
-/** Random bytes of the token with this number: the same as in SQL, where the rows are made (`seed.ts`). */
+/** Tokens of a minute: the bench stores them as if they had been issued one after the other. */
+export const TOKENS_A_MINUTE = 8192
+
+/** The token with this number: the same as in SQL, where the rows are made (`seed.ts`). */
 export function tokenText(kind: 'user' | 'client', number: number, isPostern: boolean): string {
   const content = createHash('sha256').update(`${kind} token ${number}`).digest()
-  return isPostern ? encodeCredential('accessToken', content) : content.toString('base64url')
+  if (!isPostern) return content.toString('base64url')
+  const minute = Buffer.alloc(3)
+  minute.writeUIntBE(Math.floor(number / TOKENS_A_MINUTE), 0, 3)
+  return newAccessToken(Buffer.concat([minute, content])).text
 }
 
 /** Tokens that are asked about, of all that are stored: enough that no cache of Postgres holds just these. */

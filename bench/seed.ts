@@ -19,7 +19,7 @@ import {
 } from './accounts.ts'
 import { withClient } from './cluster.ts'
 import { ACCOUNTS, TABLES } from './limits/statements.ts'
-import type { Target } from './operations.ts'
+import { type Target, TOKENS_A_MINUTE } from './operations.ts'
 
 /** People who can sign in with a password, for a wave of sign-ins. */
 export const WAVE = 50
@@ -102,10 +102,13 @@ function numbered(kind: 'user' | 'client'): string {
 const base64url = (bytes: string) => `translate(encode(${bytes}, 'base64'), '+/=', '-_')`
 
 const CONTENT = base64url('content')
-const BODY = `'${CREDENTIAL_PREFIXES.accessToken}' || ${CONTENT}`
+const MINUTE = `substring(int4send(i / ${TOKENS_A_MINUTE}) from 2)`
+/** Puts the minute over the first bytes of a hash, as `orderedHash` does. */
+const ordered = (hash: string) => `overlay(${hash} placing ${MINUTE} from 1)`
+const BODY = `'${CREDENTIAL_PREFIXES.accessToken}' || ${base64url(`${MINUTE} || content`)}`
 const CRC = `crc32(convert_to(${BODY}, 'UTF8'))`
 const SIGNED_CRC = `(case when ${CRC} > 2147483647 then ${CRC} - 4294967296 else ${CRC} end)::integer`
-const POSTERN_HASH = `sha256(convert_to(${BODY} || ${base64url(`int4send(${SIGNED_CRC})`)}, 'UTF8'))`
+const POSTERN_HASH = ordered(`sha256(convert_to(${BODY} || ${base64url(`int4send(${SIGNED_CRC})`)}, 'UTF8'))`)
 const PLAIN_HASH = `sha256(convert_to(${CONTENT}, 'UTF8'))`
 
 const LASTS = `now() + interval '1 day'`
@@ -124,7 +127,7 @@ export const POSTERN: Seed = {
         removal_check_at, approved_at
       )
       select family_id, '${application}', ${incarnation(application)}, '${PERSON.id}', '${resourceServer.id}', '{${SCOPE}}',
-        sha256(convert_to('lineage ' || i, 'UTF8')), 0, sha256(convert_to('secret ' || i, 'UTF8')), '{}', '{}',
+        ${ordered(`sha256(convert_to('lineage ' || i, 'UTF8'))`)}, 0, sha256(convert_to('secret ' || i, 'UTF8')), '{}', '{}',
         token_hash, now(), now(), ${LASTS}, now() + interval '1 year', ${LASTS}, now()
       from made
     )

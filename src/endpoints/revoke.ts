@@ -7,7 +7,7 @@ import { decodeRefreshToken } from '../protocol/refresh-token.ts'
 import { revokeAccessToken } from '../store/access-token.ts'
 import { revokeTokenFamilyOfClient } from '../store/token-family.ts'
 import { accessTokenHash } from '../tokens/access-token.ts'
-import { decodeCredential, hashSecret } from '../tokens/secret.ts'
+import { decodeCredential, orderedHash } from '../tokens/secret.ts'
 
 /**
  * Revocation endpoint (RFC 7009 §2): an access token ends itself, a refresh token of any generation its family.
@@ -25,7 +25,7 @@ export function revoke(context: Context): RouteHandlerMethod {
     const refreshToken = decodeRefreshToken(decodeCredential('refreshToken', token) ?? Buffer.alloc(0))
     if (tokenHash !== undefined) await revokeAccessToken(context.db, tokenHash, client.id)
     if (refreshToken !== undefined) {
-      const familyId = await revokeTokenFamilyOfClient(context.db, hashSecret(refreshToken.lineage), client.id)
+      const familyId = await revokeTokenFamilyOfClient(context.db, orderedHash(refreshToken.lineage), client.id)
       if (familyId !== undefined) {
         context.log.info(
           { event: 'revoked_by_client', client_id: client.id, family_id: familyId },

@@ -2,8 +2,8 @@ import { findRequestedResource, keepResource, recallRequestedResource } from '..
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { narrowScope, readScope } from '../protocol/scope.ts'
 import { insertClientToken } from '../store/access-token.ts'
+import { newAccessToken } from '../tokens/access-token.ts'
 import { tokenResponse } from '../tokens/pair.ts'
-import { hashSecret, issueCredential } from '../tokens/secret.ts'
 import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
 /**
@@ -21,9 +21,9 @@ export const clientCredentials: RecallingGrant = async (context, { client, clien
     resourceScope: resource.scopes.map(({ name }) => name),
     boundScope: client.bound_scope ?? undefined,
   })
-  const accessToken = issueCredential('accessToken')
+  const accessToken = newAccessToken()
   const issued = await insertClientToken(context.db, {
-    tokenHash: hashSecret(accessToken),
+    tokenHash: accessToken.hash,
     clientId: client.id,
     clientVersion,
     resourceId: resource.id,

@@ -14,8 +14,9 @@ import {
   rotateTokenFamily,
   type StoredFamily,
 } from '../store/token-family.ts'
+import { newAccessToken } from '../tokens/access-token.ts'
 import { currentPairKey, derivePair, type TokenResponse, tokenResponse } from '../tokens/pair.ts'
-import { decodeCredential, hashSecret, issueCredential } from '../tokens/secret.ts'
+import { decodeCredential, hashSecret, orderedHash } from '../tokens/secret.ts'
 import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
 /** Refresh token grant (RFC 6749 §6): one statement rotates; only when it changes nothing the family is looked at. */
@@ -28,7 +29,7 @@ export const refreshToken: RecallingGrant = async (context, { client, clientVers
   const pairKey = currentPairKey()
   const { accessToken, refreshToken: next } = derivePair(presented.lineage, presented.generation + 1, pairKey.key)
   const rotation: Rotation = {
-    lineageHash: hashSecret(presented.lineage),
+    lineageHash: orderedHash(presented.lineage),
     generation: presented.generation,
     secretHash: hashSecret(presented.secret),
     clientId: client.id,
@@ -36,7 +37,7 @@ export const refreshToken: RecallingGrant = async (context, { client, clientVers
     requestedScope: readScope(parameters.get('scope')),
     resourceCandidates: resource === undefined ? undefined : resourceCandidates(resource),
     newSecretHash: hashSecret(next.secret),
-    accessTokenHash: hashSecret(accessToken),
+    accessTokenHash: accessToken.hash,
     dpopJkt,
     bindsRefreshToken: bindsRefreshToken(client),
     pairKey,
@@ -92,9 +93,9 @@ async function converge(
   if (family.accessToken?.scope === scope && family.accessToken.dpopJkt === (rotation.dpopJkt ?? null)) {
     return tokenResponse(context, rotation.clientId, pair.accessToken, family.accessToken, pair.refreshToken)
   }
-  const accessToken = issueCredential('accessToken')
+  const accessToken = newAccessToken()
   const issued = await insertAccessTokenBeside(db, family.id, {
-    tokenHash: hashSecret(accessToken),
+    tokenHash: accessToken.hash,
     scope,
     dpopJkt: rotation.dpopJkt,
     seconds: config.accessTokenSeconds,

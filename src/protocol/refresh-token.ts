@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto'
 
-const LINEAGE_BYTES = 32
+const LINEAGE_BYTES = [35, 32] // with the minute of its family, and without, as before secrets were ordered
 const GENERATION_BYTES = 4
 export const SECRET_BYTES = 16
 
@@ -9,7 +9,7 @@ export const SUPERSEDED_KEPT = 8
 
 /** The three parts of a refresh token. */
 export interface RefreshToken {
-  /** 32 bytes, the same for the whole family: finds it */
+  /** an ordered secret, the same for the whole family: finds it */
   lineage: Buffer
   /** counts the rotations */
   generation: number
@@ -26,11 +26,12 @@ export function encodeRefreshToken(token: RefreshToken): Buffer {
 
 /** Unpacks the parts, or says `undefined` when the length is wrong. */
 export function decodeRefreshToken(bytes: Buffer): RefreshToken | undefined {
-  if (bytes.length !== LINEAGE_BYTES + GENERATION_BYTES + SECRET_BYTES) return undefined
+  const lineageBytes = bytes.length - GENERATION_BYTES - SECRET_BYTES
+  if (!LINEAGE_BYTES.includes(lineageBytes)) return undefined
   return {
-    lineage: bytes.subarray(0, LINEAGE_BYTES),
-    generation: bytes.readUInt32BE(LINEAGE_BYTES),
-    secret: bytes.subarray(LINEAGE_BYTES + GENERATION_BYTES),
+    lineage: bytes.subarray(0, lineageBytes),
+    generation: bytes.readUInt32BE(lineageBytes),
+    secret: bytes.subarray(lineageBytes + GENERATION_BYTES),
   }
 }
 

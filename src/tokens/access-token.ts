@@ -1,7 +1,19 @@
 import type { Context } from '../context.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
 import type { TokenFormat } from '../store/database.ts'
-import { credentialHash, hashSecret } from './secret.ts'
+import { decodeCredential, encodeCredential, orderedHash, orderedSecret } from './secret.ts'
+
+/** An access token with the hash under which it is stored. */
+export interface HashedAccessToken {
+  text: string
+  hash: Buffer
+}
+
+/** A new access token. @param content 256 secret bits, behind a minute (`orderedSecret`) */
+export function newAccessToken(content: Buffer = orderedSecret()): HashedAccessToken {
+  const text = encodeCredential('accessToken', content)
+  return { text, hash: orderedHash(content, text) }
+}
 
 /**
  * What the client gets as its access token: the credential itself, or for a resource server that wants it, a JWT
@@ -10,11 +22,11 @@ import { credentialHash, hashSecret } from './secret.ts'
 export async function accessTokenText(
   context: Context,
   clientId: string,
-  credential: string,
+  credential: HashedAccessToken,
   issued: IssuedAccessToken,
 ): Promise<string> {
-  if (issued.tokenFormat === 'opaque') return credential
-  return context.keys.signAccessToken(clientId, hashSecret(credential).toString('base64url'), issued)
+  if (issued.tokenFormat === 'opaque') return credential.text
+  return context.keys.signAccessToken(clientId, credential.hash.toString('base64url'), issued)
 }
 
 /**
@@ -32,7 +44,10 @@ function isJwt(presented: string): boolean {
 
 /** The hash under which a presented access token is stored, or `undefined` when it can't be one of ours. */
 export async function accessTokenHash(context: Context, presented: string): Promise<Buffer | undefined> {
-  if (!isJwt(presented)) return credentialHash('accessToken', presented)
+  if (!isJwt(presented)) {
+    const content = decodeCredential('accessToken', presented)
+    return content && orderedHash(content, presented)
+  }
   const reference = await context.keys.readAccessToken(presented)
   return reference === undefined ? undefined : Buffer.from(reference, 'base64url')
 }

@@ -2,8 +2,8 @@ import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
 import { PAIR_KEY_SECONDS, type PairKey } from '../store/token-family.ts'
-import { accessTokenText } from './access-token.ts'
-import { encodeCredential, hashSecret, randomId, randomSecret } from './secret.ts'
+import { accessTokenText, type HashedAccessToken, newAccessToken } from './access-token.ts'
+import { encodeCredential, hashSecret, minuteOf, orderedSecret, randomId, randomSecret } from './secret.ts'
 
 /** Successful token response (RFC 6749 §5.1). */
 export interface TokenResponse {
@@ -18,12 +18,12 @@ export interface TokenResponse {
 /**
  * The token response for what the database says was issued.
  *
- * @param credential the random value whose hash is stored; the access token itself, or what a JWT refers to
+ * @param credential the access token itself, or what a JWT refers to
  */
 export async function tokenResponse(
   context: Context,
   clientId: string,
-  credential: string,
+  credential: HashedAccessToken,
   issued: IssuedAccessToken,
   refreshToken: RefreshToken | undefined,
 ): Promise<TokenResponse> {
@@ -40,7 +40,7 @@ export async function tokenResponse(
 
 /** The first refresh token of a new family. */
 export function firstRefreshToken(): RefreshToken {
-  return { lineage: randomSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
+  return { lineage: orderedSecret(), generation: 0, secret: randomSecret(SECRET_BYTES) }
 }
 
 let pairKey: (PairKey & { since: number }) | undefined
@@ -52,25 +52,25 @@ let pairKey: (PairKey & { since: number }) | undefined
 export function currentPairKey(): PairKey {
   const now = performance.now()
   if (pairKey === undefined || now - pairKey.since >= PAIR_KEY_SECONDS * 1000) {
-    const key = Buffer.from(randomSecret()) // a copy, which doesn't hold the page
-    pairKey = { id: randomId(), key, since: now }
+    pairKey = { id: randomId(), key: orderedSecret(), since: now }
   }
   return pairKey
 }
 
 /**
  * The pair of a generation, from the family's lineage secret, which the database doesn't hold, and the key that the
- * database keeps while superseded tokens converge on this pair. Neither tells anything without the other.
+ * database keeps while superseded tokens converge on this pair. Neither tells anything without the other. The access token
+ * has the minute of the key.
  */
 export function derivePair(
   lineage: Buffer,
   generation: number,
   key: Buffer,
-): { accessToken: string; refreshToken: RefreshToken } {
+): { accessToken: HashedAccessToken; refreshToken: RefreshToken } {
   const derive = (use: string) =>
     hashSecret(Buffer.concat([Buffer.from(`postern ${use} ${generation} `), lineage, key]))
   return {
-    accessToken: encodeCredential('accessToken', derive('access token')),
+    accessToken: newAccessToken(Buffer.concat([minuteOf(key), derive('access token')])),
     refreshToken: { lineage, generation, secret: derive('refresh token').subarray(0, SECRET_BYTES) },
   }
 }

@@ -7,6 +7,7 @@ import {
   judgeRefreshToken,
   SUPERSEDED_KEPT,
 } from '../../src/protocol/refresh-token.ts'
+import { orderedSecret } from '../../src/tokens/secret.ts'
 
 const hashOf = (generation: number) => createHash('sha256').update(`secret of generation ${generation}`).digest()
 const presented = (generation: number) => ({ generation, secretHash: hashOf(generation) })
@@ -21,12 +22,15 @@ function familyAt(generation: number, openWindows: number): JudgedFamily {
 }
 
 t.test('a refresh token keeps its three parts', async (t) => {
-  const token = { lineage: randomBytes(32), generation: 4_294_967_295, secret: randomBytes(16) }
-  t.same(decodeRefreshToken(encodeRefreshToken(token)), token)
+  for (const lineage of [orderedSecret(), randomBytes(32)]) {
+    const token = { lineage, generation: 4_294_967_295, secret: randomBytes(16) }
+    t.same(decodeRefreshToken(encodeRefreshToken(token)), token)
+  }
 })
 
 t.test('bytes of another length are no refresh token', async (t) => {
-  for (const length of [0, 51, 53, 256]) t.equal(decodeRefreshToken(Buffer.alloc(length)), undefined, String(length))
+  for (const length of [0, 51, 53, 54, 56, 256])
+    t.equal(decodeRefreshToken(Buffer.alloc(length)), undefined, String(length))
 })
 
 t.test('a lineage that no family has is unknown', async (t) => {

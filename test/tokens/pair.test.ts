@@ -1,23 +1,24 @@
-import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { currentPairKey, derivePair } from '../../src/tokens/pair.ts'
+import { decodeCredential, minuteOf, orderedSecret } from '../../src/tokens/secret.ts'
 
 t.test('a pair follows from lineage, generation and key, and from nothing less', async (t) => {
-  const [lineage, key] = [randomBytes(32), randomBytes(32)]
+  const [lineage, key] = [orderedSecret(), orderedSecret()]
   const pair = derivePair(lineage, 1, key)
   t.same(derivePair(lineage, 1, key), pair)
   const others = [
-    derivePair(randomBytes(32), 1, key),
+    derivePair(orderedSecret(), 1, key),
     derivePair(lineage, 2, key),
-    derivePair(lineage, 1, randomBytes(32)),
+    derivePair(lineage, 1, orderedSecret()),
   ]
   for (const other of others) {
-    t.not(other.accessToken, pair.accessToken)
+    t.not(other.accessToken.text, pair.accessToken.text)
     t.notSame(other.refreshToken.secret, pair.refreshToken.secret)
   }
-  const content = Buffer.from(pair.accessToken.slice('postern_at_'.length), 'base64url')
+  const content = decodeCredential('accessToken', pair.accessToken.text) ?? Buffer.alloc(0)
+  t.same(minuteOf(content), minuteOf(key))
   t.notSame(
-    content.subarray(0, 16),
+    content.subarray(3, 19),
     pair.refreshToken.secret,
     'a resource server, which sees one half, knows nothing of the other',
   )
