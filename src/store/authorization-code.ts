@@ -91,7 +91,9 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
       ) with ordinality as p (
         code_hash, client_id, client_version, code_challenge, redirect_uri, resource, ${NEW_FAMILY}, entry
       )
-      join authorization_code a using (code_hash)
+      cross join lateral (
+        select * from authorization_code where code_hash = p.code_hash offset 0 -- by its index, even if planned when empty
+      ) a
       join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.created_at
       join "user" u on u.id = a.user_id and u.disabled_at is null
       join resource r on r.id = a.resource_id
@@ -101,11 +103,11 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         and (a.dpop_jkt is null or a.dpop_jkt = p.dpop_jkt)
         and ${isAsJudged(sql`c`)}
         and ${isRequested(sql`p.resource`)}
-      order by code_hash -- so that overlapping batches change rows in one order
+      order by p.code_hash -- so that overlapping batches change rows in one order
     )
     update authorization_code a set redeemed_at = now(), family_id = joined.family_id
     from joined
-    where a.code_hash = joined.code_hash and a.redeemed_at is null and a.expires_at > now()
+    where a.code_hash = any(array(select code_hash from joined)) and a.code_hash = joined.code_hash and a.redeemed_at is null and a.expires_at > now()
     returning joined.*`),
 )
 

@@ -9,6 +9,7 @@ import {
   redeemAuthorizationCodes,
 } from '../../src/store/authorization-code.ts'
 import { removeClient, setClientDisabled } from '../../src/store/client.ts'
+import { openDatabase } from '../../src/store/connection.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
 import type { NewFamily } from '../../src/store/new-family.ts'
 import { findUser, setUserDisabled } from '../../src/store/user.ts'
@@ -83,6 +84,33 @@ t.test(
     t.equal(await countRows(postern, 'access_token'), tokens + 1)
   },
 )
+
+t.test('a redemption finds its code by the index, even when it was planned while there were none', async (t) => {
+  const postern = await startTestPostern(t)
+  const one = openDatabase({ connectionString: postern.databaseUrl }, { poolSize: 1, onError: t.comment })
+  t.teardown(() => one.destroy())
+  const { client_id: clientId } = await addClient(postern, { redirectUris: [CALLBACK] })
+  await sql`vacuum analyze authorization_code`.execute(postern.db)
+  const unknown = { ...newFamily(), codeHash: randomBytes(32), clientId, redirectUri: CALLBACK, codeChallenge: 'none' }
+  const attempt = { ...unknown, resourceCandidates: undefined, dpopJkt: undefined }
+  const redeemOne = () => redeemAuthorizationCodes(one, [{ ...attempt, family: attempt }])
+  await redeemOne()
+  await sql`
+    insert into authorization_code (code_hash, client_id, user_id, resource_id, redirect_uri, code_challenge, scope, created_at, expires_at)
+    select sha256(int4send(n)), ${clientId}, u.id, r.id, ${CALLBACK}, 'some', '{read}', now(), now() + interval '1 hour'
+    from generate_series(1, 1000) n, "user" u, resource r`.execute(one)
+  const entriesRead = async () => {
+    await sql`select pg_stat_force_next_flush()`.execute(one)
+    const { rows } = await sql<{ read: number }>`
+      select idx_tup_read::float8 as read from pg_stat_user_indexes where indexrelname = 'authorization_code_pkey'`.execute(
+      one,
+    )
+    return rows[0]?.read ?? 0
+  }
+  const before = await entriesRead()
+  await redeemOne()
+  t.equal(await entriesRead(), before, 'there is no such code, so no entry is read')
+})
 
 t.test('overlapping batches in any order neither deadlock nor redeem anything twice', async (t) => {
   const codes = await Promise.all(Array.from({ length: 50 }, () => newCode()))
