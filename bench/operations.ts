@@ -74,7 +74,7 @@ export class Operations {
 
   /** Makes what an operation needs, outside the measured time. @param requests how many it may be */
   async prepare(name: OperationName, connections: Connection[], requests: number): Promise<void> {
-    if (name === 'introspect-user' || name === 'introspect-client') this.#sample(kindOf(name))
+    if (name === 'introspect-user' || name === 'introspect-client') await this.#sample(kindOf(name), connections)
     if (name === 'refresh' && this.#refreshTokens.length === 0) {
       const tokens = await Promise.all(connections.map((connection) => this.#codeFlow(connection)))
       this.#refreshTokens.push(...tokens.map((one) => one.refresh_token as string))
@@ -90,7 +90,10 @@ export class Operations {
 
   /** Carries out one operation. @throws when the answer isn't the right one */
   async run(name: OperationName, connection: Connection, worker: number): Promise<unknown> {
-    if (name === 'introspect-user' || name === 'introspect-client') return this.#introspect(kindOf(name), connection)
+    if (name === 'introspect-user' || name === 'introspect-client') {
+      const tokens = this.#samples.get(kindOf(name)) ?? []
+      return this.#introspect(tokens[Math.floor(Math.random() * tokens.length)], connection)
+    }
     if (name === 'client-credentials') return this.#clientCredentials(connection)
     if (name === 'refresh') return this.#refresh(connection, worker)
     if (name === 'code') return this.#redeem(connection, this.#codes.pop() ?? '')
@@ -99,21 +102,26 @@ export class Operations {
     return demand(answer, 201)
   }
 
-  #sample(kind: 'user' | 'client'): void {
+  /** Chooses tokens, and asks about each once: where millions are stored, the pages of these are in memory from then on. */
+  async #sample(kind: 'user' | 'client', connections: Connection[]): Promise<void> {
     if (this.#samples.has(kind)) return
     const { userTokens, clientTokens, isPostern } = this.#target
     const stored = kind === 'user' ? userTokens : clientTokens
     const length = Math.min(stored, TOKENS_SAMPLED)
     const numbers = Array.from({ length }, (_, n) => 1 + Math.floor((n * stored) / length))
-    this.#samples.set(
-      kind,
-      numbers.map((number) => tokenText(kind, number, isPostern)),
-    )
+    const tokens = numbers.map((number) => tokenText(kind, number, isPostern))
+    let next = 0
+    const ask = async (connection: Connection) => {
+      while (next < tokens.length) {
+        next += 1
+        await this.#introspect(tokens[next - 1], connection)
+      }
+    }
+    await Promise.all(connections.map(ask))
+    this.#samples.set(kind, tokens)
   }
 
-  async #introspect(kind: 'user' | 'client', connection: Connection): Promise<void> {
-    const tokens = this.#samples.get(kind) ?? []
-    const token = tokens[Math.floor(Math.random() * tokens.length)]
+  async #introspect(token: string | undefined, connection: Connection): Promise<void> {
     const { paths, resourceServer } = this.#target
     const answer = await connection.post(paths.introspect, FORM + basic(resourceServer), `token=${token}`)
     if (answer.status !== 200 || !answer.body.includes('"active":true')) throw unexpected(answer)

@@ -32,7 +32,7 @@ export interface Circumstances {
   settings: string
 }
 
-/** Tables in Markdown: one for each operation, one for the processes, and what was left out. */
+/** Tables in Markdown: one for each operation, one for the processes, in their order, and what was left out. */
 export function describe(
   measurements: Measurement[],
   processes: ProcessFacts[],
@@ -42,6 +42,7 @@ export function describe(
   const operations = (Object.keys(OPERATIONS) as OperationName[]).filter((name) =>
     measurements.some(({ operation }) => operation === name),
   )
+  const variants = [...new Set(processes.map(({ variant }) => variant))]
   return [
     `- Machine: ${machine}`,
     `- Versions: ${versions}`,
@@ -50,7 +51,7 @@ export function describe(
     ...operations.flatMap((name) => [
       `## ${capitalised(OPERATIONS[name])}`,
       '',
-      ...operationTable(name, measurements, plans),
+      ...operationTable(name, measurements, plans, variants),
       '',
     ]),
     '## Processes',
@@ -79,10 +80,14 @@ export function nameOf(server: string, variant: string): string {
 }
 
 /** Medians with their spread, how each server compares to limits and peers, and what a request costs. */
-function operationTable(operation: OperationName, all: Measurement[], plans: ServerPlan[]): string[] {
+function operationTable(
+  operation: OperationName,
+  all: Measurement[],
+  plans: ServerPlan[],
+  variants: string[],
+): string[] {
   const measured = all.filter((one) => one.operation === operation)
   const servers = plans.map(({ name }) => name).filter((name) => measured.some(({ server }) => server === name))
-  const variants = [...new Set(measured.map(({ variant }) => variant))]
   const [first = ''] = variants
   const roundsOf = (server: string, variant: string) =>
     measured.filter((one) => one.server === server && one.variant === variant)
