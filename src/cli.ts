@@ -2,9 +2,9 @@
 import { Command, CommanderError } from 'commander'
 import { AdminError, printProblem } from './admin/output.ts'
 import { ConfigError, readConfig, settingsHelp } from './config.ts'
+import { VERSION } from './package.ts'
 import { StartError } from './start-error.ts'
 import { EmbeddedPostgresError } from './store/embedded-postgres.ts'
-import { VERSION } from './version.ts'
 
 const BAD_USAGE = 2
 

@@ -6,6 +6,7 @@ import type { Context } from './context.ts'
 import { createSigningKeys } from './keys/signing-keys.ts'
 import { startHousekeeping } from './operations/housekeeping.ts'
 import { createLog } from './operations/log.ts'
+import { VERSION } from './package.ts'
 import { createServer } from './server.ts'
 import { StartError } from './start-error.ts'
 import { type DatabaseConnection, openDatabase } from './store/connection.ts'
@@ -17,7 +18,6 @@ import { EncryptionKeyError } from './tokens/encryption.ts'
 import { createFirstUser, issueSetupLink } from './users/create.ts'
 import { createPasswordHasher } from './users/password.ts'
 import { sealAnew } from './users/seal-anew.ts'
-import { VERSION } from './version.ts'
 
 const POOL_SIZE = 10
 /** How long the start waits for a database that is still starting itself. */

@@ -26,6 +26,7 @@ import { revoke } from './endpoints/revoke.ts'
 import { token } from './endpoints/token.ts'
 import { watchConnections } from './operations/drain.ts'
 import { RequestLog } from './operations/log.ts'
+import { VIEWS } from './package.ts'
 import {
   account,
   changeOwnPassword,
@@ -40,7 +41,7 @@ import { decideConsent, showConsent } from './pages/consent.ts'
 import { decideDevice, openDevice, showDevice } from './pages/device.ts'
 import { login, showLogin } from './pages/login.ts'
 import { logout } from './pages/logout.ts'
-import { createLooks, VIEWS } from './pages/looks.ts'
+import { createLooks } from './pages/looks.ts'
 import { sendErrorPage } from './pages/page.ts'
 import { setup, showSetup } from './pages/setup.ts'
 import { departToProvider, returnFromProvider } from './pages/upstream.ts'

@@ -36,9 +36,9 @@ const FLOORS = [
   ['tokens'],
   ['operations'],
   ['context.ts'],
-  ['config.ts', 'start-error.ts', 'version.ts'],
+  ['config.ts', 'start-error.ts'],
   ['store'],
-  ['protocol', 'migrations'],
+  ['protocol', 'migrations', 'package.ts'],
 ]
 
 /** It holds what the steps are given, so it names the types of what stands above it; but it runs nothing. */

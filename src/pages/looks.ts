@@ -2,10 +2,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
+import { VIEWS } from '../package.ts'
 import { type AccentColors, accentColors } from './accent.ts'
-
-/** The folder of the templates, beside the compiled code and in the container alike. */
-export const VIEWS = join(import.meta.dirname, '..', '..', '..', 'views')
 
 const STYLE = readFileSync(join(VIEWS, 'style.css'), 'utf8')
 

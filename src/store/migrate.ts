@@ -2,6 +2,7 @@ import { promises as fs } from 'node:fs'
 import path from 'node:path'
 import { type Kysely, sql } from 'kysely'
 import type { Migrator } from 'kysely/migration'
+import { MIGRATIONS } from '../package.ts'
 import type { Database } from './database.ts'
 
 /**
@@ -29,8 +30,6 @@ export async function listPendingMigrations(db: Kysely<Database>): Promise<strin
   const migrations = await migrator(db).getMigrations()
   return migrations.filter(({ executedAt }) => executedAt === undefined).map(({ name }) => name)
 }
-
-const MIGRATIONS = path.join(import.meta.dirname, '..', '..', 'migrations')
 
 /** Whether the database has all migrations, and no others: most starts need no more than to know this. */
 async function isLatest(db: Kysely<Database>): Promise<boolean> {
