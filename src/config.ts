@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import ipaddr from 'ipaddr.js'
-import { z } from 'zod'
+import * as z from 'zod'
 import { LONGEST_ACCESS_TOKEN_SECONDS } from './protocol/introspection.ts'
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from './protocol/signing-key.ts'
 

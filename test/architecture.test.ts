@@ -78,10 +78,11 @@ const STORED_AS: Record<string, string> = {
 const WITHOUT_RULES: readonly string[] = ['client-credentials']
 
 /** Where each of these is read; everybody else is given it. */
-const READ_IN_ONE_PLACE: { what: string; where: string; reads: (node: ts.Node) => boolean }[] = [
-  { what: 'the clock', where: 'src/admin/doctor.ts', reads: readsClock }, // to compare it with the database's, which counts
-  { what: 'randomness', where: 'src/tokens/secret.ts', reads: readsRandomness },
-  { what: 'the environment', where: 'src/config.ts', reads: readsEnvironment },
+const READ_IN_ONE_PLACE: { what: string; where: string[]; reads: (node: ts.Node) => boolean }[] = [
+  // the database's clock counts: doctor compares the two, and keys of rows begin with the minute for their order alone
+  { what: 'the clock', where: ['src/admin/doctor.ts', 'src/tokens/secret.ts'], reads: readsClock },
+  { what: 'randomness', where: ['src/tokens/secret.ts'], reads: readsRandomness },
+  { what: 'the environment', where: ['src/config.ts'], reads: readsEnvironment },
 ]
 
 t.test('imports point down only, and never sideways between two endpoints, pages or grants', async (t) => {
@@ -210,8 +211,8 @@ function foreign(source: Source): string[] {
 }
 
 function reads({ path, tree }: Source): string[] {
-  return READ_IN_ONE_PLACE.filter(({ where, reads }) => path !== where && contains(tree, reads)).map(
-    ({ what, where }) => `${path} reads ${what}: that is for ${where}`,
+  return READ_IN_ONE_PLACE.filter(({ where, reads }) => !where.includes(path) && contains(tree, reads)).map(
+    ({ what, where }) => `${path} reads ${what}: that is for ${where.join(' and ')}`,
   )
 }
 

@@ -1,5 +1,5 @@
 import { compactVerify, decodeProtectedHeader, importJWK } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Context } from '../context.ts'
 import {
   ASSERTION_ALGORITHMS,

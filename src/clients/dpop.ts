@@ -1,5 +1,5 @@
 import { calculateJwkThumbprint, decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Context } from '../context.ts'
 import { DPOP_ALGORITHMS, type DpopVerdict, dpopNonces, judgeDpopClaims, PROOF_SECONDS } from '../protocol/dpop.ts'
 import { OAuthError } from '../protocol/oauth-error.ts'

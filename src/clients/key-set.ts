@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Context } from '../context.ts'
 import { freshSeconds } from '../protocol/cache-control.ts'
 import { isAssertionKey, type PublicJwk } from '../protocol/client-assertion.ts'

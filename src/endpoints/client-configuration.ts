@@ -1,5 +1,5 @@
 import type { FastifyRequest, RouteHandlerMethod } from 'fastify'
-import { z } from 'zod'
+import * as z from 'zod'
 import { demandRegistration, replaceRegistration } from '../clients/client-configuration.ts'
 import { readClientMetadata } from '../clients/read-metadata.ts'
 import { clientInformation } from '../clients/register.ts'

@@ -1,5 +1,5 @@
 import { CompactSign, type CryptoKey, compactVerify, errors, importJWK, type JWK, type JWSHeaderParameters } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Context } from '../context.ts'
 import type { IntrospectionResponse } from '../protocol/introspection.ts'
 import {
