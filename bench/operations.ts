@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { newAccessToken } from '../src/tokens/access-token.ts'
+import { hashedAccessToken } from '../src/tokens/access-token.ts'
 import { type Confidential, REDIRECT_URI, SCOPE } from './accounts.ts'
 import type { Answer, Connection } from './http-client.ts'
 
@@ -43,7 +43,7 @@ export function tokenText(kind: 'user' | 'client', number: number, isPostern: bo
   if (!isPostern) return content.toString('base64url')
   const minute = Buffer.alloc(3)
   minute.writeUIntBE(Math.floor(number / TOKENS_A_MINUTE), 0, 3)
-  return newAccessToken(Buffer.concat([minute, content])).text
+  return hashedAccessToken(Buffer.concat([minute, content])).text
 }
 
 /** Tokens that are asked about, of all that are stored: enough that no cache of Postgres holds just these. */
@@ -110,12 +110,9 @@ export class Operations {
     const length = Math.min(stored, TOKENS_SAMPLED)
     const numbers = Array.from({ length }, (_, n) => 1 + Math.floor((n * stored) / length))
     const tokens = numbers.map((number) => tokenText(kind, number, isPostern))
-    let next = 0
+    const rest = tokens.values() // shared: each token is asked about once
     const ask = async (connection: Connection) => {
-      while (next < tokens.length) {
-        next += 1
-        await this.#introspect(tokens[next - 1], connection)
-      }
+      for (const token of rest) await this.#introspect(token, connection)
     }
     await Promise.all(connections.map(ask))
     this.#samples.set(kind, tokens)

@@ -4,7 +4,7 @@ import { LIMITS, PEERS, type ServerPlan } from './servers.ts'
 /** One operation at one server in one round. CPU times are `undefined` where the system doesn't tell them. */
 export interface Measurement {
   server: string
-  /** in what circumstances the server ran, where a run has several: with how many rows, how far from Postgres */
+  /** in what circumstances the server ran: with how many rows, how far from Postgres; empty where a run has one */
   variant: string
   operation: OperationName
   count: number
@@ -32,7 +32,11 @@ export interface Circumstances {
   settings: string
 }
 
-/** Tables in Markdown: one for each operation, one for the processes, in their order, and what was left out. */
+/**
+ * Tables in Markdown: one for each operation, one for the processes, and what was left out.
+ *
+ * @param processes in the order of the tables; others are compared with the variant of the first
+ */
 export function describe(
   measurements: Measurement[],
   processes: ProcessFacts[],
@@ -74,7 +78,7 @@ export function describe(
   ].join('\n')
 }
 
-/** How a server is called in tables and in what is said. */
+/** The name of a server in tables and in progress, with its variant. */
 export function nameOf(server: string, variant: string): string {
   return variant === '' ? server : `${server}, ${variant}`
 }

@@ -49,6 +49,7 @@ const sizes = [...new Set(options.rows ?? [10_000])]
 /** Codes are made beforehand, and live for ten minutes. */
 const codes = options.requests ?? (quick ? 400 : 4000)
 const operations = options.only ?? (Object.keys(OPERATIONS) as OperationName[])
+if (options.wave && sizes.length > 1) throw new Error('--wave takes one --rows')
 const plans = SERVERS.filter(({ name }) =>
   options.wave ? name === 'postern' : (options.server?.includes(name) ?? true),
 ).map((plan) => (plan.name === 'postern' ? { ...plan, nodeOptions: profiling(options.profile) } : plan))

@@ -7,7 +7,7 @@ const PACKAGE = join(import.meta.dirname, '..', '..')
 /** The version in package.json. */
 export const VERSION: string = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8')).version
 
-/** The folder of the templates, beside the compiled code and in the container alike. */
+/** The folder of the templates. */
 export const VIEWS = join(PACKAGE, 'views')
 
 /** The folder of the compiled migrations. */

@@ -78,7 +78,7 @@ const STORED_AS: Record<string, string> = {
 const WITHOUT_RULES: readonly string[] = ['client-credentials']
 
 /** Where each of these is read; everybody else is given it. */
-const READ_IN_ONE_PLACE: { what: string; where: string[]; reads: (node: ts.Node) => boolean }[] = [
+const READ_ONLY_IN: { what: string; where: string[]; reads: (node: ts.Node) => boolean }[] = [
   // the database's clock counts: doctor compares the two, and keys of rows begin with the minute for their order alone
   { what: 'the clock', where: ['src/admin/doctor.ts', 'src/tokens/secret.ts'], reads: readsClock },
   { what: 'randomness', where: ['src/tokens/secret.ts'], reads: readsRandomness },
@@ -96,7 +96,7 @@ t.test('HTTP and SQL stay in their folders, and the rules of protocol/ have node
   t.same(sources.flatMap(foreign), [])
 })
 
-t.test('the clock, randomness and the environment are read in one place each', async (t) => {
+t.test('the clock, randomness and the environment are read nowhere but where the table says', async (t) => {
   t.same(sources.flatMap(reads), [])
 })
 
@@ -211,7 +211,7 @@ function foreign(source: Source): string[] {
 }
 
 function reads({ path, tree }: Source): string[] {
-  return READ_IN_ONE_PLACE.filter(({ where, reads }) => !where.includes(path) && contains(tree, reads)).map(
+  return READ_ONLY_IN.filter(({ where, reads }) => !where.includes(path) && contains(tree, reads)).map(
     ({ what, where }) => `${path} reads ${what}: that is for ${where.join(' and ')}`,
   )
 }

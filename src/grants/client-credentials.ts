@@ -2,7 +2,7 @@ import { findRequestedResource, keepResource, recallRequestedResource } from '..
 import { OAuthError } from '../protocol/oauth-error.ts'
 import { narrowScope, readScope } from '../protocol/scope.ts'
 import { insertClientToken } from '../store/access-token.ts'
-import { newAccessToken } from '../tokens/access-token.ts'
+import { issueAccessToken } from '../tokens/access-token.ts'
 import { tokenResponse } from '../tokens/pair.ts'
 import { changedMeanwhile, type RecallingGrant } from './grant.ts'
 
@@ -21,7 +21,7 @@ export const clientCredentials: RecallingGrant = async (context, { client, clien
     resourceScope: resource.scopes.map(({ name }) => name),
     boundScope: client.bound_scope ?? undefined,
   })
-  const accessToken = newAccessToken()
+  const accessToken = issueAccessToken()
   const issued = await insertClientToken(context.db, {
     tokenHash: accessToken.hash,
     clientId: client.id,

@@ -3,7 +3,7 @@ import type { Context } from '../context.ts'
 import type { RefreshToken } from '../protocol/refresh-token.ts'
 import type { ClientRow } from '../store/database.ts'
 import type { NewFamily } from '../store/new-family.ts'
-import { type HashedAccessToken, newAccessToken } from '../tokens/access-token.ts'
+import { type HashedAccessToken, issueAccessToken } from '../tokens/access-token.ts'
 import { firstRefreshToken } from '../tokens/pair.ts'
 import { hashSecret, orderedHash, orderedId } from '../tokens/secret.ts'
 
@@ -17,7 +17,7 @@ export interface PreparedFamily {
 
 /** Makes the first pair of a new token family. */
 export function prepareFamily({ config }: Context, client: ClientRow, dpopJkt: string | undefined): PreparedFamily {
-  const accessToken = newAccessToken()
+  const accessToken = issueAccessToken()
   const refreshToken = client.grant_types.includes('refresh_token') ? firstRefreshToken() : undefined
   const family = {
     familyId: orderedId(),

@@ -14,7 +14,7 @@ import {
   rotateTokenFamily,
   type StoredFamily,
 } from '../store/token-family.ts'
-import { newAccessToken } from '../tokens/access-token.ts'
+import { issueAccessToken } from '../tokens/access-token.ts'
 import { currentPairKey, derivePair, type TokenResponse, tokenResponse } from '../tokens/pair.ts'
 import { decodeCredential, hashSecret, orderedHash } from '../tokens/secret.ts'
 import { changedMeanwhile, type RecallingGrant } from './grant.ts'
@@ -93,7 +93,7 @@ async function converge(
   if (family.accessToken?.scope === scope && family.accessToken.dpopJkt === (rotation.dpopJkt ?? null)) {
     return tokenResponse(context, rotation.clientId, pair.accessToken, family.accessToken, pair.refreshToken)
   }
-  const accessToken = newAccessToken()
+  const accessToken = issueAccessToken()
   const issued = await insertAccessTokenBeside(db, family.id, {
     tokenHash: accessToken.hash,
     scope,

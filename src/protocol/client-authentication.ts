@@ -92,7 +92,7 @@ function readBasic(authorization: string): PresentedCredentials['readings'] {
 }
 
 function formDecode(text: string): string | undefined {
-  if (!/[%+]/.test(text)) return text // as nearly all: to decode nothing takes a fiftieth of an introspection
+  if (!/[%+]/.test(text)) return text // what we issue needs no decoding, and to try takes a fiftieth of an introspection
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))
   } catch {

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto'
 
-const LINEAGE_BYTES = [35, 32] // with the minute of its family, and without, as before secrets were ordered
+const LINEAGE_LENGTHS = [35, 32] // bytes: with the minute, and without, as before decision 0019
 const GENERATION_BYTES = 4
 export const SECRET_BYTES = 16
 
@@ -9,7 +9,7 @@ export const SUPERSEDED_KEPT = 8
 
 /** The three parts of a refresh token. */
 export interface RefreshToken {
-  /** an ordered secret, the same for the whole family: finds it */
+  /** minute and 32 random bytes (those alone before decision 0019), the same for the whole family: finds it */
   lineage: Buffer
   /** counts the rotations */
   generation: number
@@ -27,7 +27,7 @@ export function encodeRefreshToken(token: RefreshToken): Buffer {
 /** Unpacks the parts, or says `undefined` when the length is wrong. */
 export function decodeRefreshToken(bytes: Buffer): RefreshToken | undefined {
   const lineageBytes = bytes.length - GENERATION_BYTES - SECRET_BYTES
-  if (!LINEAGE_BYTES.includes(lineageBytes)) return undefined
+  if (!LINEAGE_LENGTHS.includes(lineageBytes)) return undefined
   return {
     lineage: bytes.subarray(0, lineageBytes),
     generation: bytes.readUInt32BE(lineageBytes),

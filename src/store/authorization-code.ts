@@ -92,7 +92,8 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
         code_hash, client_id, client_version, code_challenge, redirect_uri, resource, ${NEW_FAMILY}, entry
       )
       cross join lateral (
-        select * from authorization_code where code_hash = p.code_hash offset 0 -- by its index, even if planned when empty
+        -- "offset 0" keeps this apart, so that codes are found by their index even if planned when there were none
+        select * from authorization_code where code_hash = p.code_hash offset 0
       ) a
       join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.created_at
       join "user" u on u.id = a.user_id and u.disabled_at is null
@@ -107,7 +108,9 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
     )
     update authorization_code a set redeemed_at = now(), family_id = joined.family_id
     from joined
-    where a.code_hash = any(array(select code_hash from joined)) and a.code_hash = joined.code_hash and a.redeemed_at is null and a.expires_at > now()
+    where a.code_hash = any(array(select code_hash from joined)) -- by its index, as above
+      and a.code_hash = joined.code_hash
+      and a.redeemed_at is null and a.expires_at > now()
     returning joined.*`),
 )
 

@@ -9,8 +9,13 @@ export interface HashedAccessToken {
   hash: Buffer
 }
 
-/** A new access token. @param content 256 secret bits, behind a minute (`orderedSecret`) */
-export function newAccessToken(content: Buffer = orderedSecret()): HashedAccessToken {
+/** A new access token. */
+export function issueAccessToken(): HashedAccessToken {
+  return hashedAccessToken(orderedSecret())
+}
+
+/** The access token with this content: 256 secret bits, behind a minute but for those of old pair keys. */
+export function hashedAccessToken(content: Buffer): HashedAccessToken {
   const text = encodeCredential('accessToken', content)
   return { text, hash: orderedHash(content, text) }
 }

@@ -2,7 +2,7 @@ import type { Context } from '../context.ts'
 import { encodeRefreshToken, type RefreshToken, SECRET_BYTES } from '../protocol/refresh-token.ts'
 import type { IssuedAccessToken } from '../store/access-token.ts'
 import { PAIR_KEY_SECONDS, type PairKey } from '../store/token-family.ts'
-import { accessTokenText, type HashedAccessToken, newAccessToken } from './access-token.ts'
+import { accessTokenText, type HashedAccessToken, hashedAccessToken } from './access-token.ts'
 import { encodeCredential, hashSecret, minuteOf, orderedSecret, randomId, randomSecret } from './secret.ts'
 
 /** Successful token response (RFC 6749 §5.1). */
@@ -52,7 +52,7 @@ let pairKey: (PairKey & { since: number }) | undefined
 export function currentPairKey(): PairKey {
   const now = performance.now()
   if (pairKey === undefined || now - pairKey.since >= PAIR_KEY_SECONDS * 1000) {
-    pairKey = { id: randomId(), key: orderedSecret(), since: now }
+    pairKey = { id: randomId(), key: orderedSecret(), since: now } // the minute is that of the access tokens
   }
   return pairKey
 }
@@ -60,7 +60,7 @@ export function currentPairKey(): PairKey {
 /**
  * The pair of a generation, from the family's lineage secret, which the database doesn't hold, and the key that the
  * database keeps while superseded tokens converge on this pair. Neither tells anything without the other. The access token
- * has the minute of the key.
+ * has the minute of the key, not of the moment: so convergence derives the same.
  */
 export function derivePair(
   lineage: Buffer,
@@ -70,7 +70,7 @@ export function derivePair(
   const derive = (use: string) =>
     hashSecret(Buffer.concat([Buffer.from(`postern ${use} ${generation} `), lineage, key]))
   return {
-    accessToken: newAccessToken(Buffer.concat([minuteOf(key), derive('access token')])),
+    accessToken: hashedAccessToken(Buffer.concat([minuteOf(key), derive('access token')])),
     refreshToken: { lineage, generation, secret: derive('refresh token').subarray(0, SECRET_BYTES) },
   }
 }

@@ -23,7 +23,7 @@ export const CREDENTIAL_PREFIXES = {
 export type CredentialKind = keyof typeof CREDENTIAL_PREFIXES
 
 const CREDENTIAL_BYTES = 32
-const MINUTE_BYTES = 3 // they count for 32 years, and then anew
+const MINUTE_BYTES = 3 // since 1970, and anew every 32 years: next in October 2033
 const CHECKSUM_LENGTH = 6 // the base64url of four bytes
 
 /** Random bytes are read by the page: reading a few costs as much. */
@@ -54,9 +54,9 @@ export function minuteOf(secret: Buffer): Buffer {
 }
 
 /**
- * The hash under which an ordered secret is stored: SHA-256, but its first three bytes are the minute. So an index takes
- * the rows of one minute side by side (docs/decisions/0019). What is known of the hash is never more than that: a secret
- * of another length could bring its own.
+ * The hash under which an ordered secret is stored: its minute, then SHA-256 from the fourth byte on, so that an index
+ * takes the rows of one minute side by side (docs/decisions/0019). A secret of any other length has no minute, and gets
+ * SHA-256 whole: with a longer "minute", whoever read a stored hash could present it as a token.
  *
  * @param text what is hashed, if not the secret itself
  */
@@ -75,8 +75,9 @@ const PROCESS_MARK = randomBytes(2).toString('hex')
 
 /**
  * A new identifier that follows those before it, for rows that come by the million: an index then takes new ones side by
- * side, not each on a page of its own. A UUID of version 8 (RFC 9562 §5.8), not 7, which needs the clock: a mark of this
- * process, how long it has run in hundredths of a second (anew after 497 days), and 74 random bits.
+ * side, not each on a page of its own. A UUID of version 8 (RFC 9562 §5.8), not 7, which would tell in every log when a
+ * grant began: a mark of this process, how long it has run in hundredths of a second (anew after 497 days), and 74 random
+ * bits.
  */
 export function orderedId(): string {
   const hundredths = Math.floor(performance.now() / 10) % 2 ** 32

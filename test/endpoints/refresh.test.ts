@@ -6,8 +6,7 @@ import { setClientDisabled } from '../../src/store/client.ts'
 import { openDatabase } from '../../src/store/connection.ts'
 import { removeEndedRows } from '../../src/store/ended-rows.ts'
 import { removeUser, setUserDisabled } from '../../src/store/user.ts'
-import { hashSecret } from '../../src/tokens/secret.ts'
-import { forge, partsOf } from '../support/credentials.ts'
+import { forge, partsOf, storedHash } from '../support/credentials.ts'
 import { letTimePass } from '../support/database.ts'
 import { introspect, isActive, obtainTokens, post, refresh, type Tokens } from '../support/flow.ts'
 import { Person } from '../support/person.ts'
@@ -63,7 +62,7 @@ const pairOf = ({ access_token, refresh_token }: Record<string, unknown> | Token
 async function countAccessTokens(accessToken: string): Promise<number> {
   const { rows } = await sql<{ n: number }>`
     select count(*)::integer as n from access_token
-    where family_id = (select family_id from access_token where token_hash = ${hashSecret(accessToken)})
+    where family_id = (select family_id from access_token where token_hash = ${storedHash(accessToken)})
       and expires_at > now()`.execute(postern.db)
   return rows[0]?.n ?? 0
 }

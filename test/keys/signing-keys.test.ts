@@ -14,9 +14,8 @@ import t, { type Test } from 'tap'
 import { rotateSigningKey } from '../../src/keys/signing-key.ts'
 import { createSigningKeys } from '../../src/keys/signing-keys.ts'
 import { listSigningKeys } from '../../src/store/signing-key.ts'
-import { hashSecret } from '../../src/tokens/secret.ts'
 import { addMachine, issueJwts, obtainMachineToken } from '../support/access-token.ts'
-import { basic } from '../support/credentials.ts'
+import { basic, storedHash } from '../support/credentials.ts'
 import { introspect, isActive, obtainTokens, post, refresh } from '../support/flow.ts'
 import { addClient, addResource, RESOURCE, startTestPostern, type TestPostern } from '../support/postern.ts'
 import { startReplica } from '../support/replica.ts'
@@ -155,7 +154,7 @@ t.test('a dump of hashes and unsealed keys makes no token for a resource server 
   const otherServer = await addResource(postern, other, [{ name: 'read', description: 'Read' }])
   const client = await addClient(postern, { redirectUris: ['https://app.example/callback'] })
   const opaque = (await obtainTokens(postern, client, { resource: other })).access_token
-  const jti = hashSecret(opaque).toString('base64url')
+  const jti = storedHash(opaque).toString('base64url')
   const privateKey = await importPKCS8(String((await listSigningKeys(postern.db))[0]?.privateKey), 'ES256')
   const forged = await new SignJWT({ ...payload, aud: other, jti })
     .setProtectedHeader(header as { alg: string })

@@ -1,5 +1,5 @@
 import { decodeRefreshToken, encodeRefreshToken, type RefreshToken } from '../../src/protocol/refresh-token.ts'
-import { decodeCredential, encodeCredential } from '../../src/tokens/secret.ts'
+import { decodeCredential, encodeCredential, orderedHash } from '../../src/tokens/secret.ts'
 
 /** Basic credentials, raw (RFC 6749 §2.3.1). */
 export function basic(id: string, secret: string): string {
@@ -11,6 +11,11 @@ export function basicEncoded(id: string, secret: string): string {
   const encode = (text: string) =>
     text.replaceAll(/[^A-Za-z0-9]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
   return basic(encode(id), encode(secret))
+}
+
+/** The hash under which an access token that Postern issued is stored. */
+export function storedHash(accessToken: string): Buffer {
+  return orderedHash(decodeCredential('accessToken', accessToken) ?? Buffer.alloc(0), accessToken)
 }
 
 /** The parts of a refresh token that Postern issued. */
