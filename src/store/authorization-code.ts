@@ -83,7 +83,7 @@ export interface Redemption {
 const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemptionValues>>((v) =>
   startTokenFamilies(sql`
     with joined as materialized (
-      select p.*, a.user_id, a.resource_id, a.scope as granted_scope, a.created_at as approved_at, a.approved_from,
+      select p.*, a.place, a.user_id, a.resource_id, a.scope as granted_scope, a.created_at as approved_at, a.approved_from,
         ${FAMILY_TERMS}
       from unnest(
         ${v.codeHashes}::bytea[], ${v.clientIds}::text[], ${v.clientVersions}::uuid[], ${v.codeChallenges}::text[],
@@ -93,7 +93,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
       )
       cross join lateral (
         -- "offset 0" keeps this apart, so that codes are found by their index even if planned when there were none
-        select * from authorization_code where code_hash = p.code_hash offset 0
+        select *, ctid as place from authorization_code where code_hash = p.code_hash offset 0
       ) a
       join client c on c.id = a.client_id and c.disabled_at is null and c.created_at <= a.created_at
       join "user" u on u.id = a.user_id and u.disabled_at is null
@@ -108,7 +108,7 @@ const redeemCodes = statement<IssuedForEntry, keyof ReturnType<typeof redemption
     )
     update authorization_code a set redeemed_at = now(), family_id = joined.family_id
     from joined
-    where a.code_hash = any(array(select code_hash from joined)) -- by its index, as above
+    where a.ctid = joined.place -- a row changes its place when it is redeemed, and then isn't to be changed anyway
       and a.code_hash = joined.code_hash
       and a.redeemed_at is null and a.expires_at > now()
     returning joined.*`),
