@@ -19,7 +19,7 @@ import { watchRoutes } from './support/routes.ts'
 
 /** FUZZ_SEED repeats a run; FUZZ_CASES, the number of cases for each route, makes it longer. */
 const SEED = Number(process.env.FUZZ_SEED ?? Math.trunc(Math.random() * 2 ** 31))
-const CASES = Number(process.env.FUZZ_CASES ?? 2000)
+const CASES = Number(process.env.FUZZ_CASES ?? 500)
 
 /** Routes that answer with pages; every other one, also a new one, has to answer with OAuth JSON. */
 const PAGES = [
