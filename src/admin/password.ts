@@ -61,9 +61,9 @@ function askHidden(questions: string[]): Promise<string[]> {
       else if (key.ctrl && key.name === 'u') typed = []
       else if (text !== undefined && !key.ctrl && !key.meta && !/\p{Control}/u.test(text)) typed.push(text)
     }
-    stderr.write(questions[0] ?? '')
     emitKeypressEvents(stdin)
     stdin.setRawMode(true).on('keypress', onKey).once('end', cancel).resume()
+    stderr.write(questions[0] ?? '') // only now: until then the terminal shows what is typed
   })
 }
 
