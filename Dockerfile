@@ -6,7 +6,7 @@
 FROM node:24-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# No package needs its install script: argon2 brings prebuilt binaries. Ours, `prepare`, has nothing to compile yet.
+# No package needs its install script: argon2 brings prebuilt binaries. Ours, `prepare`, has nothing to build yet.
 # Optional packages too: the program of esbuild is one (docs/decisions/0018).
 RUN npm ci --ignore-scripts
 COPY tsconfig.json bundle.js ./

@@ -1,16 +1,16 @@
 /**
- * Builds the program: what a start loads goes into few files, since to load hundreds of modules one by one took more than
- * half of it (docs/decisions/0018). It is taken from the sources, so a checkout needs no compiler to start; the compiler
- * checks types, and makes what tests and the bench load beside the program.
+ * Builds the program from its sources, in few files: to load hundreds of modules one by one took more than half of a start
+ * (docs/decisions/0018). Types aren't checked here, so a checkout starts without waiting for tsc. Where tsc runs, too, for
+ * tests and the bench, it runs first: its cli.js and migrations are overwritten.
  *
- * - The program, dist/src/cli.js, takes in what it imports; what it imports when that is needed stays apart. So do the
- *   migrations, which are found by the names of their files.
+ * - dist/src/cli.js takes in what it imports. What it imports only when that is needed is a file of its own, and so is each
+ *   migration, since they are found by the names of their files.
  * - Packages with hundreds of modules get a file each, below dist/node_modules, where Node.js looks for them first: Kysely
  *   for program, migrations and tests, zod for tests alone.
  *
- * `--no-source-maps` leaves those out.
+ * `--no-source-maps` writes no source maps.
  */
-import { chmod, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
@@ -18,6 +18,9 @@ import { build } from 'esbuild'
 const PACKAGES = { kysely: ['.', './migration'], zod: ['.'] }
 
 const DIST = join(import.meta.dirname, 'dist')
+
+/** What `npx postern` runs. */
+const COMMAND = join(import.meta.dirname, 'node_modules', '.bin', 'postern')
 
 const SETTINGS = {
   absWorkingDir: import.meta.dirname,
@@ -29,11 +32,10 @@ const SETTINGS = {
   logLevel: 'warning',
 }
 
-const migrations = (await readdir(join(import.meta.dirname, 'migrations'))).map((file) => join('migrations', file))
 await build({
   ...SETTINGS,
-  entryPoints: ['src/cli.ts', ...migrations],
-  outbase: '.',
+  entryPoints: ['src/cli.ts', 'migrations/*.ts'],
+  outbase: '.', // keeps src and migrations apart
   outdir: DIST,
   chunkNames: 'src/bundled-[name]-[hash]', // where src/package.ts expects to be
   sourcemap: !process.argv.includes('--no-source-maps'),
@@ -55,8 +57,7 @@ for (const [name, paths] of Object.entries(PACKAGES)) {
   await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module', exports }))
 }
 
-// npm links the commands of packages, but not that of the package itself
-const COMMAND = join(import.meta.dirname, 'node_modules', '.bin', 'postern')
+// npm makes the commands of packages executable and links them, but not that of the package itself
 await chmod(join(DIST, 'src', 'cli.js'), 0o755)
 await rm(COMMAND, { force: true })
 await symlink('../../dist/src/cli.js', COMMAND)

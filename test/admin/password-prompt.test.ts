@@ -8,8 +8,8 @@ import { CLI, startCommand } from './command.ts'
 
 // util-linux's `script` gives a program a terminal; without one there is no prompt to test, and it is skipped
 const hasScript = /util-linux/.test(spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout ?? '')
-/** Options of a test, each time anew: tap writes into them what it knows of that one test. */
-const options = () =>
+/** Made anew for each test: tap writes into the options that it gets, and shared ones mix the tests' results up. */
+const promptOptions = () =>
   hasScript ? { buffered: true } : { skip: 'there is no script (util-linux) to make a terminal with' }
 t.jobs = 4
 
@@ -45,7 +45,7 @@ async function hasPassword(db: Parameters<typeof findUser>[0], name: string, pas
   return passwords.verify((await findUser(db, name))?.password_hash, password)
 }
 
-t.test('at a terminal the password is asked twice and never shown', options(), async (t) => {
+t.test('at a terminal the password is asked twice and never shown', promptOptions(), async (t) => {
   const { config, db } = await startCommand(t)
   const terminal = atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice')
   await terminal.type('correct hörse\r', FIRST)
@@ -57,7 +57,7 @@ t.test('at a terminal the password is asked twice and never shown', options(), a
   t.ok(await hasPassword(db, 'alice', 'correct hörse'))
 })
 
-t.test('mistyped keys can be taken back, and other keys write nothing', options(), async (t) => {
+t.test('mistyped keys can be taken back, and other keys write nothing', promptOptions(), async (t) => {
   const { config, db } = await startCommand(t)
   const terminal = atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice')
   await terminal.type('oops\x15correct\x1b[A\t horsé\x7fe\r', FIRST) // Ctrl-U, arrow up, tab, backspace
@@ -66,7 +66,7 @@ t.test('mistyped keys can be taken back, and other keys write nothing', options(
   t.ok(await hasPassword(db, 'alice', 'correct horse'))
 })
 
-t.test('both lines may be pasted at once', options(), async (t) => {
+t.test('both lines may be pasted at once', promptOptions(), async (t) => {
   const { config, db } = await startCommand(t)
   const terminal = atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice')
   await terminal.type('correct horse\rcorrect horse\r', FIRST)
@@ -74,7 +74,7 @@ t.test('both lines may be pasted at once', options(), async (t) => {
   t.ok(await hasPassword(db, 'alice', 'correct horse'))
 })
 
-t.test('passwords that differ change nothing', options(), async (t) => {
+t.test('passwords that differ change nothing', promptOptions(), async (t) => {
   const { config, db } = await startCommand(t)
   const terminal = atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice')
   await terminal.type('correct horse\r', FIRST)
@@ -85,7 +85,7 @@ t.test('passwords that differ change nothing', options(), async (t) => {
   t.equal(await findUser(db, 'alice'), undefined)
 })
 
-t.test('Ctrl-C ends the question, changes nothing, and gives the terminal back', options(), async (t) => {
+t.test('Ctrl-C ends the question, changes nothing, and gives the terminal back', promptOptions(), async (t) => {
   const { config, db } = await startCommand(t)
   const terminal = atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice; echo "exit=$?"; stty -a')
   await terminal.type('correct\x03', FIRST)
@@ -96,7 +96,7 @@ t.test('Ctrl-C ends the question, changes nothing, and gives the terminal back',
   t.equal(await findUser(db, 'alice'), undefined)
 })
 
-t.test('a name that is taken is refused before the password is asked', options(), async (t) => {
+t.test('a name that is taken is refused before the password is asked', promptOptions(), async (t) => {
   const { config, succeed } = await startCommand(t)
   await succeed(['user', 'add', 'alice'], 'correct horse')
   const { code, screen } = await atTerminal(t, config.databaseUrl ?? '', '"$NODE" "$CLI" user add alice').end()
