@@ -145,7 +145,7 @@ const name = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom('__proto__', 'constructor', 'a[b]', 'client_id[]', 'toString') },
 )
 
-t.comment(`FUZZ_SEED=${SEED} FUZZ_CASES=${CASES}`)
+process.stderr.write(`FUZZ_SEED=${SEED} FUZZ_CASES=${CASES}\n`) // a comment of tap's isn't shown
 
 const urls = [...new Set(routes.map(({ url }) => url))].sort((one, other) => rank(one) - rank(other))
 for (const url of urls) {

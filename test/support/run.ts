@@ -43,7 +43,11 @@ async function runTap(url: string): Promise<number> {
   const child = spawn(tap, ['run', ...files], {
     stdio: 'inherit',
     shell: process.platform === 'win32',
-    env: { ...process.env, TEST_DATABASE_URL: url },
+    env: {
+      ...process.env,
+      TEST_DATABASE_URL: url,
+      ...(process.stdout.isTTY ? {} : { CI: 'true' }), // or tap draws over what is no screen, many times a second
+    },
   })
   return new Promise((resolve) => child.on('exit', (code) => resolve(code ?? 1)))
 }

@@ -90,6 +90,7 @@ async function answers(cluster: Cluster): Promise<boolean> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ECONNREFUSED' || code === 'ENOENT') return false
+    if (code === 'ECONNRESET') return false // it stopped before it saw us
     if (code === 'EAGAIN') return true // its queue is full
     throw error
   } finally {
